@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "data/crop_box.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/transform/render_view.h"
+#include "engine/core/rng.h"
+
+namespace data {
+
+// Fills batches, or parts of them: one builder for each worker, since it holds scratch.
+class BatchBuilder {
+ public:
+  // Takes all memory it will need. Throws Error(kValue) for options that make no sense.
+  BatchBuilder(const Dataset& dataset, const LoaderOptions& options);
+
+  // Fills the views, labels and matches of source images [begin, end) of `batch`, whose
+  // `samples` are set and whose arrays have their sizes. Source image i has position
+  // first_position + i in the stream, which is the key of its random numbers.
+  void build(Batch& batch, int64_t first_position, int64_t begin, int64_t end);
+
+ private:
+  CropBox draw(const ViewOptions& view, const engine::RngKey& key) const;
+  void build_pair(Batch& batch, int64_t source, const engine::RngKey& key);
+
+  const Dataset& dataset_;
+  LoaderOptions options_;
+  ViewRenderer renderer_;
+  ImageU8 image_;
+};
+
+}  // namespace data

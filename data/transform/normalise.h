@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace data {
+
+// Bytes to the numbers a model sees, f32:
+//
+//   value range   low + (x / 255) * (high - low)     (vmoe: value_range; -1, 1 there)
+//   statistics    (x / 255 - mean[c]) / stddev[c]
+//
+// There are 256 results a channel, so they are computed once, each step rounded to f32, and
+// looked up: the same bits however the program was compiled.
+class Normaliser {
+ public:
+  Normaliser(int64_t channels, double low, double high);
+  // One mean and deviation a channel. Throws Error(kValue) where their numbers differ or a
+  // deviation is not positive.
+  Normaliser(const std::vector<float>& mean, const std::vector<float>& stddev);
+
+  int64_t channels() const { return static_cast<int64_t>(table_.size()) / 256; }
+  // The 256 values of channel c.
+  const float* table(int64_t c) const { return table_.data() + c * 256; }
+  // (H, W, C) bytes to (C, H, W) f32. Throws Error(kShape) for another number of channels.
+  void apply(const ImageU8& in, float* out) const;
+
+ private:
+  std::vector<float> table_;  // (channels, 256)
+};
+
+}  // namespace data

@@ -1,0 +1,59 @@
+#include "data/transform/render_view.h"
+
+#include <utility>
+
+#include "data/transform/pad_crop.h"
+#include "engine/core/error.h"
+
+namespace data {
+namespace {
+
+using engine::check;
+using engine::ErrorKind;
+
+}  // namespace
+
+ViewRenderer::ViewRenderer(Normaliser normaliser, int64_t image_size)
+    : normaliser_(std::move(normaliser)), size_(image_size) {}
+
+void ViewRenderer::warm_up(int64_t height, int64_t width) {
+  padded_.reshape(height, width, normaliser_.channels());
+  rows_.start(padded_, {height, width, 0, 0, false}, size_, size_);
+}
+
+void ViewRenderer::copy(const ImageU8& image, const CropBox& box, float* out) const {
+  for (int64_t c = 0; c < image.channels; ++c) {
+    const float* values = normaliser_.table(c);
+    for (int64_t y = 0; y < size_; ++y) {
+      const uint8_t* first = image.at(box.y + y, box.x) + c;
+      const uint8_t* pixel = box.flip ? first + (size_ - 1) * image.channels : first;
+      const int64_t stride = box.flip ? -image.channels : image.channels;
+      for (int64_t x = 0; x < size_; ++x) *out++ = values[pixel[x * stride]];
+    }
+  }
+}
+
+void ViewRenderer::render(const ImageU8& image, const CropBox& box, float* out) {
+  check(image.channels == normaliser_.channels(), ErrorKind::kShape, "render: ", image.channels,
+        " channels, expected ", normaliser_.channels());
+  check(box.h > 0 && box.w > 0, ErrorKind::kShape, "render: crop of ", box.h, "x", box.w,
+        ", expected sizes above 0");
+  if (!box.inside(image.height, image.width)) {
+    crop(image, box, padded_);
+    return render(padded_, {box.h, box.w, 0, 0, box.flip}, out);
+  }
+  if (box.h == size_ && box.w == size_) return copy(image, box, out);
+  rows_.start(image, box, size_, size_);
+  for (int64_t y = 0; y < size_; ++y) {
+    const float* row = rows_.row(y);
+    for (int64_t c = 0; c < image.channels; ++c) {
+      const float* values = normaliser_.table(c);
+      float* out_row = out + (c * size_ + y) * size_;
+      for (int64_t x = 0; x < size_; ++x) {
+        out_row[x] = values[static_cast<uint8_t>(row[c * size_ + x])];
+      }
+    }
+  }
+}
+
+}  // namespace data

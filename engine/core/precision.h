@@ -1,0 +1,21 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace engine {
+
+// bfloat16: the upper half of an f32. A storage type: arithmetic happens in f32.
+struct bf16 {
+  uint16_t bits = 0;
+};
+
+// Round to nearest, ties to even; NaN stays NaN (quiet).
+inline bf16 to_bf16(float x) {
+  const uint32_t u = std::bit_cast<uint32_t>(x);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40u)};
+  return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
+}
+inline float to_float(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+
+}  // namespace engine

@@ -1,0 +1,154 @@
+#include "engine/core/tape.h"
+
+#include <cmath>
+
+#include "engine/core/device_memory.h"
+
+namespace engine {
+
+Tensor Tape::leaf(const Tensor& x, const Tensor& grad) {
+  check(grad.shape() == x.shape(), ErrorKind::kShape, "leaf: gradient ", grad.shape(),
+        " for value ", x.shape());
+  check(grad.dtype() == x.dtype(), ErrorKind::kDtype, "leaf: gradient of ", grad.dtype(),
+        " for value of ", x.dtype());
+  const Tensor y = attach(x, static_cast<int>(slots_.size()));
+  slots_.push_back({grad, true, true, false});
+  return y;
+}
+
+bool Tape::attach_outputs(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+  bool wanted = false;
+  for (const Tensor& x : inputs) {
+    check(x.tape() == nullptr || x.tape() == this, ErrorKind::kValue,
+          "an op's inputs are on two different tapes");
+    wanted |= x.slot() >= 0;
+  }
+  for (Tensor& y : outputs) {
+    y = attach(y, wanted ? static_cast<int>(slots_.size()) : -1);
+    if (wanted) slots_.push_back({});
+  }
+  return wanted;
+}
+
+void Tape::backward(const Tensor& loss, const Tensor& seed) {
+  check(loss.tape() == this && loss.slot() >= 0, ErrorKind::kValue,
+        "backward: the loss does not depend on any leaf");
+  check(seed.shape() == loss.shape(), ErrorKind::kShape, "backward: seed ", seed.shape(),
+        " for loss ", loss.shape());
+  slots_[loss.slot()] = {seed, true, false, false};
+  constexpr size_t kMaxOutputs = 8;
+  for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
+    const Node& node = **it;
+    check(node.outputs.size() <= kMaxOutputs, ErrorKind::kInternal, "too many outputs");
+    Tensor dys[kMaxOutputs];
+    bool reached = false;
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      const int slot = node.outputs[i].slot();
+      if (!slots_[slot].written) continue;
+      dys[i] = attach(slots_[slot].grad, slot);
+      reached = true;
+    }
+    if (!reached) continue;
+    const double start = times_ != nullptr ? OpTimes::now_s() : 0;
+    node.run({dys, node.outputs.size()}, *this);
+    if (times_ != nullptr) times_->add(node.name, 0, OpTimes::now_s() - start);
+    for (const Tensor& y : node.outputs) {
+      Slot& slot = slots_[y.slot()];
+      if (slot.written && slot.owned) free_.push_back(slot.grad);
+      slot.owned = false;
+    }
+  }
+}
+
+Tensor Tape::take_free(const Tensor& like) {
+  for (size_t i = free_.size(); i-- > 0;) {
+    if (free_[i].bytes() != like.bytes()) continue;
+    Tensor found = free_[i];
+    free_[i] = free_.back();
+    free_.pop_back();
+    found.shape_ = like.shape();
+    found.dtype_ = like.dtype();
+    return found;
+  }
+  return arena_.empty(like.shape(), like.dtype());
+}
+
+GradTarget Tape::target(const Tensor& x) {
+  check(x.tape() == this && x.slot() >= 0, ErrorKind::kInternal,
+        "gradient of an input that wants none");
+  Slot& slot = slots_[x.slot()];
+  if (slot.written) return {slot.grad, GradWrite::kAccumulate};
+  slot = {take_free(x), true, false, true};
+  return {slot.grad, GradWrite::kOverwrite};
+}
+
+Tensor Tape::target_zeroed(const Tensor& x) {
+  const GradTarget target = this->target(x);
+  if (target.write == GradWrite::kOverwrite) {
+    device_zero(target.grad.device(), target.grad.raw(), target.grad.bytes());
+  }
+  return target.grad;
+}
+
+bool Tape::pass_grad(const Tensor& x, const Tensor& dy) {
+  check(x.tape() == this && x.slot() >= 0, ErrorKind::kInternal,
+        "gradient of an input that wants none");
+  Slot& to = slots_[x.slot()];
+  Slot& from = slots_[dy.slot()];
+  if (to.written || !from.owned) return false;
+  Tensor grad = from.grad;
+  grad.shape_ = x.shape();
+  to = {grad, true, false, true};
+  from.owned = false;
+  return true;
+}
+
+namespace {
+
+template <class T>
+bool all_finite(const Tensor& x) {
+  const T* values = x.data<T>();
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    if (!std::isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string Tape::first_non_finite() const {
+  for (const Node* node : nodes_) {
+    for (const Tensor& y : node->outputs) {
+      if (y.device() != Device::kCpu) continue;
+      const bool ok = y.dtype() == Dtype::kF32   ? all_finite<float>(y)
+                      : y.dtype() == Dtype::kF64 ? all_finite<double>(y)
+                                                 : true;
+      if (ok) continue;
+      const std::string where(node->scope);
+      return where.empty() ? std::string(node->name) : where + "/" + std::string(node->name);
+    }
+  }
+  return {};
+}
+
+void Tape::profile(OpTimes* times) {
+  times_ = times;
+  last_s_ = OpTimes::now_s();
+}
+
+void Tape::time_forward(std::string_view op) {
+  const double now = OpTimes::now_s();
+  times_->add(op, now - last_s_, 0);
+  last_s_ = now;
+}
+
+void Tape::clear() {
+  scope_ = {};
+  last_s_ = OpTimes::now_s();
+  nodes_.clear();
+  slots_.clear();
+  free_.clear();
+  node_memory_.reset();
+}
+
+}  // namespace engine

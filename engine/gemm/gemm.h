@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+
+#include "engine/core/backend.h"
+#include "engine/ops/gelu_math.h"
+
+// Matrix products, the one place that knows how each backend does them.
+//
+// The row guarantee: every element of a product is one chain of fused multiply-adds over k
+// in increasing order (cut at fixed multiples of k), whatever m, n, the position of the
+// element, the number of threads and the other rows. So a row's result is the same bits
+// alone and in a batch, and bit-identical on AVX2 and AVX-512.
+namespace engine::kernels {
+
+enum class Trans : uint8_t { kNo, kYes };
+
+struct GemmSize {
+  int64_t m, n, k;
+};
+
+// What happens to an element after its product is complete, in this order:
+//   c = product (+ c, when accumulating) + bias[column] + residual;  activated = gelu(c)
+// `residual` and `activated` have c's layout.
+template <class T>
+struct Epilogue {
+  const T* bias = nullptr;
+  const T* residual = nullptr;
+  T* activated = nullptr;
+  GeluForm form = GeluForm::kTanh;
+};
+
+// c (m,n) = op(a) (m,k) * op(b) (k,n). Row-major; lda, ldb, ldc are the strides of the
+// stored rows. c must not alias the inputs. T = float or double.
+template <class T>
+void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
+          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue = {});
+template <class T>
+void gemm(Cuda, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
+          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue = {});
+
+// The same on the calling thread only, for kernels that are parallel on the outside.
+template <class T>
+void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
+                 int64_t ldb, T* c, int64_t ldc, GradWrite write);
+
+// Grouped: group g owns the rows offset[g] ... offset[g+1] of a and c, and has its own
+// matrix b_g, (k,n) or transposed (n,k), dense, one after the other. bias: (groups, n).
+// size.m is the number of all rows.
+template <class T>
+void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
+                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue = {});
+
+// c_g (m,n) = a_g^T b_g with a (rows,m), b (rows,n) and group g's rows as above; a group
+// without rows gets zeros (or stays, when accumulating). size.k is the number of all rows.
+template <class T>
+void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
+                             const T* b, T* c, GradWrite write);
+
+}  // namespace engine::kernels

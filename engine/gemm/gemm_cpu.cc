@@ -1,0 +1,354 @@
+#include "engine/gemm/gemm.h"
+
+#include <algorithm>
+
+#include "engine/core/parallel.h"
+#include "engine/core/simd_gelu.h"
+#include "engine/core/workspace.h"
+
+namespace engine::kernels {
+namespace {
+
+using simd::kLanes;
+using simd::Packet;
+
+// A register tile is kRows rows by three vector registers of columns: 24 + 3 + 1 of the 32
+// registers of AVX-512, 12 + 3 + 1 of AVX2's 16.
+constexpr int kVectors = 3;
+constexpr int kRows = kLanes<float> >= 16 ? 8 : 4;
+template <class T>
+constexpr int64_t kCols = kVectors * kLanes<T>;
+// k is cut here: a packed panel of 256 x 48 floats is 48 KiB, one L1 cache.
+constexpr int64_t kDepth = 256;
+// Rows of one task where a is not transposed: 96 x 256 floats stay in L2.
+constexpr int64_t kRowBlock = 96;
+// Rows of one task where it packs b itself: fewer would pack more than they multiply.
+constexpr int64_t kMinRows = 48;
+
+// op(a)(i,p) = a[i * row + p * col].
+template <class T>
+struct Operand {
+  const T* data;
+  int64_t row, col;
+  const T* at(int64_t i, int64_t p) const { return data + i * row + p * col; }
+};
+
+// acc (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k. Each element is one
+// chain of fma over increasing k: the row guarantee lives in this loop.
+template <class T, int rows>
+void multiply_tile(int64_t depth, const Operand<T>& a, const T* panel, T* tile) {
+  Packet<T> acc[rows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = simd::set(T(0));
+  }
+  const T* at = a.data;
+  for (int64_t p = 0; p < depth; ++p, at += a.col, panel += kCols<T>) {
+    const Packet<T> b0 = simd::load(panel), b1 = simd::load(panel + kLanes<T>),
+                    b2 = simd::load(panel + 2 * kLanes<T>);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      const Packet<T> x = simd::set(at[r * a.row]);
+      acc[r][0] = simd::fma(x, b0, acc[r][0]);
+      acc[r][1] = simd::fma(x, b1, acc[r][1]);
+      acc[r][2] = simd::fma(x, b2, acc[r][2]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) simd::store(tile + r * kCols<T> + v * kLanes<T>, acc[r][v]);
+  }
+}
+
+template <class T>
+void multiply_rows(int64_t rows, int64_t depth, const Operand<T>& a, const T* panel, T* tile) {
+  switch (rows) {
+    case 1: return multiply_tile<T, 1>(depth, a, panel, tile);
+    case 2: return multiply_tile<T, 2>(depth, a, panel, tile);
+    case 3: return multiply_tile<T, 3>(depth, a, panel, tile);
+    case 4: return multiply_tile<T, 4>(depth, a, panel, tile);
+    default: break;
+  }
+  if constexpr (kRows == 8) {
+    switch (rows) {
+      case 5: return multiply_tile<T, 5>(depth, a, panel, tile);
+      case 6: return multiply_tile<T, 6>(depth, a, panel, tile);
+      case 7: return multiply_tile<T, 7>(depth, a, panel, tile);
+      default: return multiply_tile<T, 8>(depth, a, panel, tile);
+    }
+  }
+}
+
+// Where a finished tile goes and what is done to it on the way.
+template <class T>
+struct Output {
+  T* c;
+  int64_t ldc;
+  bool add;   // to what is there: an earlier block of k, or accumulation
+  bool last;  // the product is complete: apply the epilogue
+  Epilogue<T> epilogue;  // pointers at this tile's origin
+};
+
+template <class T>
+void write_tile(const T* tile, int64_t rows, int64_t cols, const Output<T>& out) {
+  const Epilogue<T>& e = out.epilogue;
+  for (int64_t r = 0; r < rows; ++r) {
+    T* c = out.c + r * out.ldc;
+    simd::for_lanes<T>(cols, [&](int64_t j, int64_t n) {
+      Packet<T> x = simd::load(tile + r * kCols<T> + j);
+      if (out.add) x = simd::add(simd::load_n(c + j, n), x);
+      if (out.last) {
+        if (e.bias != nullptr) x = simd::add(x, simd::load_n(e.bias + j, n));
+        if (e.residual != nullptr) x = simd::add(x, simd::load_n(e.residual + r * out.ldc + j, n));
+        if (e.activated != nullptr) {
+          simd::store_n(e.activated + r * out.ldc + j, simd::gelu<T>(x, e.form), n);
+        }
+      }
+      simd::store_n(c + j, x, n);
+    });
+  }
+}
+
+int64_t panels_of(int64_t n, int64_t cols) { return (n + cols - 1) / cols; }
+
+// One panel: columns [j, j + kCols) of op(b), rows [p, p + depth), zero-padded.
+template <class T>
+void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t depth, T* panel) {
+  const int64_t cols = std::min(kCols<T>, n - j);
+  if (b.col == 1 && cols == kCols<T>) {
+    for (int64_t q = 0; q < depth; ++q, panel += kCols<T>) {
+      const T* from = b.at(p + q, j);
+#pragma GCC unroll 3
+      for (int v = 0; v < kVectors; ++v) {
+        simd::store(panel + v * kLanes<T>, simd::load(from + v * kLanes<T>));
+      }
+    }
+    return;
+  }
+  for (int64_t q = 0; q < depth; ++q, panel += kCols<T>) {
+    for (int64_t i = 0; i < cols; ++i) panel[i] = *b.at(p + q, j + i);
+    for (int64_t i = cols; i < kCols<T>; ++i) panel[i] = T(0);
+  }
+}
+
+// c[row_begin..row_end) of columns [j, j + kCols) += op(a) x panel, for one block of k.
+template <class T>
+void multiply_panel(const Operand<T>& a, int64_t row_begin, int64_t row_end, int64_t cols,
+                    int64_t p, int64_t depth, const T* panel, const Output<T>& out) {
+  alignas(64) T tile[kRows * kCols<T>];
+  for (int64_t i = row_begin; i < row_end; i += kRows) {
+    const int64_t rows = std::min<int64_t>(kRows, row_end - i);
+    multiply_rows<T>(rows, depth, {a.at(i, p), a.row, a.col}, panel, tile);
+    Output<T> here = out;
+    here.c += i * out.ldc;
+    if (here.epilogue.residual != nullptr) here.epilogue.residual += i * out.ldc;
+    if (here.epilogue.activated != nullptr) here.epilogue.activated += i * out.ldc;
+    write_tile(tile, rows, cols, here);
+  }
+}
+
+template <class T>
+Output<T> output_at(T* c, int64_t ldc, int64_t j, bool add, bool last, const Epilogue<T>& e) {
+  Epilogue<T> here = e;
+  if (here.bias != nullptr) here.bias += j;
+  if (here.residual != nullptr) here.residual += j;
+  if (here.activated != nullptr) here.activated += j;
+  return {c + j, ldc, add, last, here};
+}
+
+// Rows [begin, end) of c from a wholly packed b: panel-major, (panels, k, kCols).
+template <class T>
+void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n, int64_t k,
+                     const T* packed, int64_t panel_begin, int64_t panel_end, T* c, int64_t ldc,
+                     GradWrite write, const Epilogue<T>& epilogue) {
+  int64_t p = 0;
+  do {
+    const int64_t depth = std::min(kDepth, k - p);
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      const int64_t j = panel * kCols<T>;
+      const bool add = p > 0 || write == GradWrite::kAccumulate;
+      multiply_panel(a, begin, end, std::min(kCols<T>, n - j), p, depth,
+                     packed + (panel * k + p) * kCols<T>,
+                     output_at(c, ldc, j, add, p + depth >= k, epilogue));
+    }
+    p += kDepth;
+  } while (p < k);
+}
+
+// Rows [begin, end) of op(a), `depth` steps of k, one strip of kRows after the other, each
+// (depth, kRows): a transposed operand is read along its rows once instead of in strides.
+template <class T>
+void pack_strips(const Operand<T>& a, int64_t begin, int64_t end, int64_t p, int64_t depth,
+                 T* strips) {
+  for (int64_t q = 0; q < depth; ++q) {
+    const T* from = a.at(begin, p + q);
+    T* to = strips + q * kRows;
+    int64_t i = begin;
+    for (; i + kRows <= end; i += kRows, from += kRows * a.row, to += depth * kRows) {
+      for (int64_t r = 0; r < kRows; ++r) to[r] = from[r * a.row];
+    }
+    for (int64_t r = 0; i + r < end; ++r) to[r] = from[r * a.row];
+  }
+}
+
+// Rows [begin, end) x panels of c = op(a) op(b), packing b block by block on this thread:
+// for products whose k is long (weight gradients), and for small ones.
+template <class T>
+void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, int64_t end,
+                      int64_t n, int64_t k, int64_t panel_begin, int64_t panel_end, T* c,
+                      int64_t ldc, GradWrite write) {
+  T* panel_memory = workspace<T>(1, kDepth * kCols<T>);
+  const int64_t strips = (end - begin + kRows - 1) / kRows;
+  const bool strip = a.row == 1 && panel_end - panel_begin > 1;
+  T* strip_memory = strip ? workspace<T>(2, strips * kRows * kDepth) : nullptr;
+  alignas(64) T tile[kRows * kCols<T>];
+  int64_t p = 0;
+  do {
+    const int64_t depth = std::min(kDepth, k - p);
+    const bool add = p > 0 || write == GradWrite::kAccumulate;
+    if (strip) pack_strips(a, begin, end, p, depth, strip_memory);
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      const int64_t j = panel * kCols<T>, cols = std::min(kCols<T>, n - j);
+      pack_panel(b, n, j, p, depth, panel_memory);
+      for (int64_t i = begin; i < end; i += kRows) {
+        const int64_t rows = std::min<int64_t>(kRows, end - i);
+        const Operand<T> strip_a{strip_memory + (i - begin) * depth, 1, kRows};
+        const Operand<T> here{a.at(i, p), a.row, a.col};
+        multiply_rows<T>(rows, depth, strip ? strip_a : here, panel_memory, tile);
+        write_tile<T>(tile, rows, cols, {c + i * ldc + j, ldc, add, false, {}});
+      }
+    }
+    p += kDepth;
+  } while (p < k);
+}
+
+// Cuts n into about `want` equal pieces of whole multiples of `unit`.
+int64_t piece_size(int64_t n, int64_t want, int64_t unit) {
+  const int64_t units = (n + unit - 1) / unit;
+  return std::max<int64_t>(1, (units + want - 1) / std::max<int64_t>(1, want)) * unit;
+}
+
+template <class T>
+Operand<T> operand(Trans trans, const T* data, int64_t ld) {
+  return trans == Trans::kNo ? Operand<T>{data, ld, 1} : Operand<T>{data, 1, ld};
+}
+
+// Enough tasks for every thread to be busy to the end; the cut never shows in the bits.
+int64_t tasks_wanted() { return 4 * static_cast<int64_t>(num_threads()); }
+
+}  // namespace
+
+template <class T>
+void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
+                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue) {
+  const int64_t n = size.n, k = size.k, panels = panels_of(n, kCols<T>);
+  if (size.m == 0 || n == 0) return;
+  T* packed = workspace<T>(0, groups * panels * k * kCols<T>);
+  const int64_t ldb = tb == Trans::kNo ? n : k;
+  parallel_tasks(groups * panels, [&](int64_t t) {
+    const int64_t g = t / panels, panel = t % panels;
+    if (offset[g] == offset[g + 1]) return;
+    pack_panel(operand(tb, b + g * k * n, ldb), n, panel * kCols<T>, 0, k,
+               packed + t * k * kCols<T>);
+  });
+  const int64_t blocks = (size.m + kRowBlock - 1) / kRowBlock + groups;
+  parallel_tasks(blocks, [&](int64_t t) {
+    // Task t is a row block of one group: walk the groups to find it.
+    int64_t g = 0, first = 0;
+    for (; g < groups; ++g) {
+      const int64_t count = (offset[g + 1] - offset[g] + kRowBlock - 1) / kRowBlock;
+      if (t < first + count) break;
+      first += count;
+    }
+    if (g == groups) return;
+    const int64_t begin = offset[g] + (t - first) * kRowBlock;
+    Epilogue<T> e = epilogue;
+    if (e.bias != nullptr) e.bias += g * n;
+    multiply_packed(operand(Trans::kNo, a, k), begin,
+                    std::min<int64_t>(begin + kRowBlock, offset[g + 1]), n, k,
+                    packed + g * panels * k * kCols<T>, 0, panels, c, n, write, e);
+  });
+}
+
+template <class T>
+void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
+                             const T* b, T* c, GradWrite write) {
+  const int64_t m = size.m, n = size.n, panels = panels_of(n, kCols<T>);
+  const int64_t want = std::max<int64_t>(1, tasks_wanted() / groups);
+  const int64_t rows_piece = std::max(kMinRows, piece_size(m, want, kRows));
+  const int64_t cuts = (m + rows_piece - 1) / rows_piece;
+  parallel_tasks(groups * cuts, [&](int64_t t) {
+    const int64_t g = t / cuts, begin = t % cuts * rows_piece, rows = offset[g + 1] - offset[g];
+    multiply_packing(operand(Trans::kYes, a + offset[g] * m, m),
+                     operand(Trans::kNo, b + offset[g] * n, n), begin,
+                     std::min(m, begin + rows_piece), n, rows, 0, panels, c + g * m * n, n, write);
+  });
+}
+
+template <class T>
+void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
+          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue) {
+  const auto [m, n, k] = size;
+  if (m == 0 || n == 0) return;
+  const Operand<T> a_op = operand(ta, a, lda), b_op = operand(tb, b, ldb);
+  const int64_t panels = panels_of(n, kCols<T>), want = tasks_wanted();
+  const bool plain = epilogue.bias == nullptr && epilogue.residual == nullptr &&
+                     epilogue.activated == nullptr;
+  const bool packing = ta == Trans::kYes && plain;
+  // Row blocks first; columns are cut as well where rows are too few.
+  const int64_t rows_piece = packing ? std::max(kMinRows, piece_size(m, want, kRows))
+                                     : std::min(kRowBlock, piece_size(m, want, kRows));
+  const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
+  const int64_t panel_piece = piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
+  const int64_t panel_cuts = (panels + panel_piece - 1) / panel_piece;
+  T* packed = nullptr;
+  if (!packing) {
+    packed = workspace<T>(0, panels * k * kCols<T>);
+    T* const to = packed;
+    const int64_t depth = k, cols = n;
+    parallel_tasks(panels, [&](int64_t t) {
+      pack_panel(b_op, cols, t * kCols<T>, 0, depth, to + t * depth * kCols<T>);
+    });
+  }
+  const int64_t rows = m, cols = n, depth = k;
+  parallel_tasks(row_cuts * panel_cuts, [&](int64_t t) {
+    const int64_t begin = t / panel_cuts * rows_piece, end = std::min(rows, begin + rows_piece);
+    const int64_t panel_begin = t % panel_cuts * panel_piece;
+    const int64_t panel_end = std::min(panels, panel_begin + panel_piece);
+    if (packing) {
+      multiply_packing(a_op, b_op, begin, end, cols, depth, panel_begin, panel_end, c, ldc, write);
+    } else {
+      multiply_packed(a_op, begin, end, cols, depth, packed, panel_begin, panel_end, c, ldc, write,
+                      epilogue);
+    }
+  });
+}
+
+template <class T>
+void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
+                 int64_t ldb, T* c, int64_t ldc, GradWrite write) {
+  if (size.m == 0 || size.n == 0) return;
+  multiply_packing(operand(ta, a, lda), operand(tb, b, ldb), 0, size.m, size.n, size.k, 0,
+                   panels_of(size.n, kCols<T>), c, ldc, write);
+}
+
+template void gemm(Cpu, Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t, float*, int64_t,
+                   GradWrite, const Epilogue<float>&);
+template void gemm_serial(Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t, float*, int64_t,
+                          GradWrite);
+template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const float*, const float*, float*,
+                           GradWrite, const Epilogue<float>&);
+template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const float*, const float*, float*,
+                                      GradWrite);
+template void gemm(Cpu, Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t, double*, int64_t,
+                   GradWrite, const Epilogue<double>&);
+template void gemm_serial(Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t, double*, int64_t,
+                          GradWrite);
+template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const double*, const double*, double*,
+                           GradWrite, const Epilogue<double>&);
+template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const double*, const double*, double*,
+                                      GradWrite);
+
+}  // namespace engine::kernels

@@ -1,0 +1,75 @@
+#include <cmath>
+
+#include "engine/core/parallel.h"
+#include "engine/core/workspace.h"
+#include "engine/gemm/gemm.h"
+#include "engine/ops/attention_kernels.h"
+#include "engine/ops/softmax_rows.h"
+
+namespace engine::kernels {
+namespace {
+
+// Where one image and head finds its rows: q, k, v at `qkv` + 0, width, 2*width.
+struct HeadView {
+  int64_t qkv, y, p;  // element offsets
+  int64_t width, stride;
+};
+
+HeadView head_view(const AttentionSize& s, int64_t task) {
+  const int64_t b = task / s.heads, h = task % s.heads, width = s.heads * s.head_dim;
+  return {b * s.tokens * 3 * width + h * s.head_dim, b * s.tokens * width + h * s.head_dim,
+          task * s.tokens * s.tokens, width, 3 * width};
+}
+
+}  // namespace
+
+template <class T>
+void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize s) {
+  const T scale = T(1) / std::sqrt(static_cast<T>(s.head_dim));
+  const int64_t t = s.tokens, d = s.head_dim;
+  parallel_for(s.batch * s.heads, 1, [=](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const HeadView at = head_view(s, task);
+      const T *q = qkv + at.qkv, *k = q + at.width, *v = k + at.width;
+      T* p = probabilities + at.p;
+      gemm_serial<T>(Trans::kNo, Trans::kYes, {t, t, d}, q, at.stride, k, at.stride, p, t,
+                     GradWrite::kOverwrite);
+      for (int64_t r = 0; r < t; ++r) simd::softmax_row(p + r * t, p + r * t, t, scale);
+      gemm_serial<T>(Trans::kNo, Trans::kNo, {t, d, t}, p, t, v, at.stride, y + at.y, at.width,
+                     GradWrite::kOverwrite);
+    }
+  });
+}
+
+template <class T>
+void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, T* dqkv,
+                        AttentionSize s, GradWrite write) {
+  const T scale = T(1) / std::sqrt(static_cast<T>(s.head_dim));
+  const int64_t t = s.tokens, d = s.head_dim;
+  parallel_for(s.batch * s.heads, 1, [=](int64_t begin, int64_t end) {
+    T* ds = workspace<T>(3, t * t);
+    for (int64_t task = begin; task < end; ++task) {
+      const HeadView at = head_view(s, task);
+      const T *q = qkv + at.qkv, *k = q + at.width, *v = k + at.width, *g = dy + at.y;
+      const T* p = probabilities + at.p;
+      T *dq = dqkv + at.qkv, *dk = dq + at.width, *dv = dk + at.width;
+      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, p, t, g, at.width, dv, at.stride, write);
+      gemm_serial<T>(Trans::kNo, Trans::kYes, {t, t, d}, g, at.width, v, at.stride, ds, t,
+                     GradWrite::kOverwrite);
+      for (int64_t r = 0; r < t; ++r) {
+        simd::softmax_row_backward(p + r * t, ds + r * t, ds + r * t, t, scale, false);
+      }
+      gemm_serial<T>(Trans::kNo, Trans::kNo, {t, d, t}, ds, t, k, at.stride, dq, at.stride, write);
+      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, ds, t, q, at.stride, dk, at.stride, write);
+    }
+  });
+}
+
+template void attention_forward(Cpu, const float*, float*, float*, AttentionSize);
+template void attention_forward(Cpu, const double*, double*, double*, AttentionSize);
+template void attention_backward(Cpu, const float*, const float*, const float*, float*,
+                                 AttentionSize, GradWrite);
+template void attention_backward(Cpu, const double*, const double*, const double*, double*,
+                                 AttentionSize, GradWrite);
+
+}  // namespace engine::kernels

@@ -1,0 +1,48 @@
+#include "engine/ops/cross_entropy.h"
+
+#include "engine/ops/cross_entropy_kernels.h"
+#include "engine/ops/pointwise_kernels.h"
+
+namespace engine {
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropy kind,
+                     double denominator) {
+  check(logits.tape() != nullptr, ErrorKind::kValue, "cross_entropy: logits are not on a tape");
+  check(denominator > 0, ErrorKind::kValue, "cross_entropy: denominator must be positive, got ",
+        denominator);
+  check(logits.shape().rank() == 2 && logits.shape()[1] > 0 &&
+            labels.shape() == Shape{logits.shape()[0]},
+        ErrorKind::kShape, "cross_entropy: expected logits (B, C) and labels (B), got ",
+        logits.shape(), " and ", labels.shape());
+  const RowsCols size = fold_rows(logits.shape());
+  const int32_t* label = labels.data<const int32_t>();
+  for (int64_t r = 0; r < size.rows; ++r) {
+    check(label[r] >= 0 && label[r] < size.cols, ErrorKind::kValue, "cross_entropy: label ",
+          label[r], " of row ", r, " is outside the ", size.cols, " classes");
+  }
+
+  StepArena& arena = logits.tape()->arena();
+  Tensor loss = arena.empty({1}, logits.dtype());
+  const Tensor slope = arena.empty(logits.shape(), logits.dtype());
+  const Tensor row_loss = arena.empty({size.rows}, Dtype::kF64);
+  dispatch_cpu(logits, [&]<class T>(auto backend) {
+    double* rows = row_loss.data<double>();
+    kernels::cross_entropy_forward(backend, logits.data<const T>(), label, rows, slope.data<T>(),
+                                   size, kind);
+    double sum = 0;
+    for (int64_t r = 0; r < size.rows; ++r) sum += rows[r];
+    loss.data<T>()[0] = static_cast<T>(sum / denominator);
+  });
+
+  logits.tape()->record("cross_entropy", {logits}, loss, [=](const Tensor& dy, Tape& tape) {
+    const GradTarget dx = tape.target(logits);
+    dispatch_cpu(logits, [&]<class T>(auto backend) {
+      const double factor = static_cast<double>(dy.data<const T>()[0]) / denominator;
+      kernels::put_scaled(backend, slope.data<const T>(), static_cast<T>(factor),
+                          dx.grad.data<T>(), slope.numel(), dx.write);
+    });
+  });
+  return loss;
+}
+
+}  // namespace engine

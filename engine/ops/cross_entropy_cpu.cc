@@ -1,0 +1,55 @@
+#include <algorithm>
+#include <cmath>
+
+#include "engine/core/parallel.h"
+#include "engine/ops/cross_entropy_kernels.h"
+
+namespace engine::kernels {
+namespace {
+
+// The row's loss in f64; its gradient into slope.
+template <class T>
+double softmax_row(const T* x, int64_t label, T* slope, int64_t cols) {
+  const double top = *std::max_element(x, x + cols);
+  double sum = 0;
+  for (int64_t c = 0; c < cols; ++c) sum += std::exp(static_cast<double>(x[c]) - top);
+  for (int64_t c = 0; c < cols; ++c) {
+    const double p = std::exp(static_cast<double>(x[c]) - top) / sum;
+    slope[c] = static_cast<T>(p - (c == label ? 1.0 : 0.0));
+  }
+  return std::log(sum) + top - static_cast<double>(x[label]);
+}
+
+template <class T>
+double sigmoid_row(const T* x, int64_t label, T* slope, int64_t cols) {
+  double sum = 0;
+  for (int64_t c = 0; c < cols; ++c) {
+    const double v = x[c], target = c == label ? 1.0 : 0.0;
+    const double e = std::exp(-std::fabs(v));
+    sum += std::max(v, 0.0) + std::log1p(e) - target * v;
+    slope[c] = static_cast<T>((v >= 0 ? 1 / (1 + e) : e / (1 + e)) - target);
+  }
+  return sum;
+}
+
+}  // namespace
+
+template <class T>
+void cross_entropy_forward(Cpu, const T* logits, const int32_t* labels, double* row_loss,
+                           T* dlogits, RowsCols size, CrossEntropy kind) {
+  parallel_for(size.rows, rows_per_grain(8 * size.cols), [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* x = logits + r * size.cols;
+      T* slope = dlogits + r * size.cols;
+      row_loss[r] = kind == CrossEntropy::kSoftmax ? softmax_row(x, labels[r], slope, size.cols)
+                                                   : sigmoid_row(x, labels[r], slope, size.cols);
+    }
+  });
+}
+
+template void cross_entropy_forward(Cpu, const float*, const int32_t*, double*, float*, RowsCols,
+                                    CrossEntropy);
+template void cross_entropy_forward(Cpu, const double*, const int32_t*, double*, double*, RowsCols,
+                                    CrossEntropy);
+
+}  // namespace engine::kernels

@@ -1,0 +1,45 @@
+#include "engine/ops/layer_norm.h"
+
+#include "engine/ops/layer_norm_kernels.h"
+
+namespace engine {
+
+Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, double eps) {
+  check(x.tape() != nullptr, ErrorKind::kValue, "layer_norm: input is not on a tape");
+  check(eps > 0, ErrorKind::kValue, "layer_norm: eps must be positive, got ", eps);
+  check(x.shape().rank() >= 1 && x.shape()[-1] > 0, ErrorKind::kShape,
+        "layer_norm: expected (..., C) with C > 0, got ", x.shape());
+  const RowsCols size = fold_rows(x.shape());
+  check(scale.shape() == Shape{size.cols} && bias.shape() == Shape{size.cols}, ErrorKind::kShape,
+        "layer_norm: expected scale and bias of (", size.cols, "), got ", scale.shape(), " and ",
+        bias.shape());
+
+  StepArena& arena = x.tape()->arena();
+  Tensor y = arena.empty(x.shape(), x.dtype());
+  const Tensor stats = arena.empty({size.rows, 2}, x.dtype());
+  dispatch(x, [&]<class T>(auto backend) {
+    kernels::layer_norm_forward(backend, x.data<const T>(), scale.data<const T>(),
+                                bias.data<const T>(), y.data<T>(), stats.data<T>(), size, eps);
+  });
+
+  x.tape()->record(
+      "layer_norm", {x, scale, bias}, y, [=](const Tensor& dy, Tape& tape) {
+        dispatch(x, [&]<class T>(auto backend) {
+          if (tape.wants_grad(scale) && tape.wants_grad(bias)) {
+            kernels::layer_norm_backward_params(
+                backend, x.data<const T>(), stats.data<const T>(), dy.data<const T>(),
+                tape.target_zeroed(scale).template data<T>(),
+                tape.target_zeroed(bias).template data<T>(), size);
+          }
+          if (tape.wants_grad(x)) {
+            const GradTarget dx = tape.target(x);
+            kernels::layer_norm_backward_input(backend, x.data<const T>(), scale.data<const T>(),
+                                               stats.data<const T>(), dy.data<const T>(),
+                                               dx.grad.data<T>(), size, dx.write);
+          }
+        });
+      });
+  return y;
+}
+
+}  // namespace engine

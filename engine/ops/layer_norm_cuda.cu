@@ -1,0 +1,243 @@
+#include <cmath>
+
+#include "engine/core/cuda_check.h"
+#include "engine/core/cuda_workspace.h"
+#include "engine/ops/layer_norm_kernels.h"
+#include "engine/ops/warp.cuh"
+
+namespace engine::kernels {
+namespace {
+
+constexpr int kLongThreads = kBlockWarps * kWarp;
+
+// Mean and reciprocal deviation of the row this team owns, and where they are kept.
+template <class T>
+__device__ T finish_stats(T mean, T var, double eps, int64_t row, T* stats) {
+  const T rstd = T(1) / sqrt(var + static_cast<T>(eps));
+  if (threadIdx.x == 0) {
+    stats[2 * row] = mean;
+    stats[2 * row + 1] = rstd;
+  }
+  return rstd;
+}
+
+template <class Layout, class T>
+__global__ void __launch_bounds__(Layout::kThreads)
+    forward_kernel(const T* x, const T* scale, const T* bias, T* y, T* stats, RowsCols size,
+                   double eps) {
+  using Packed = typename Layout::Packed;
+  const int64_t row = Layout::row();
+  if (row >= size.rows) return;  // the whole team leaves together
+  const int64_t base = row * size.cols;
+  const T share = T(1) / static_cast<T>(size.cols);
+
+  Packed in[Layout::kSteps];
+  T sum = 0;
+  Layout::each(size.cols, [&](int step, int64_t c) {
+    in[step] = Packed::load(x + base + c);
+    for (const T value : in[step].v) sum += value;
+  });
+  const T mean = share * team_sum<Layout::kWarps>(sum);
+  T squares = 0;
+  Layout::each(size.cols, [&](int step, int64_t) {
+    for (T& value : in[step].v) {
+      value -= mean;
+      squares += value * value;
+    }
+  });
+  const T var = share * team_sum<Layout::kWarps>(squares);
+  const T rstd = finish_stats(mean, var, eps, row, stats);
+  Layout::each(size.cols, [&](int step, int64_t c) {
+    const Packed w = Packed::load(scale + c), b = Packed::load(bias + c);
+    for (int i = 0; i < Layout::kVec; ++i) {
+      in[step].v[i] = in[step].v[i] * rstd * w.v[i] + b.v[i];
+    }
+    in[step].store(y + base + c);
+  });
+}
+
+// One block a row, read again in each pass.
+template <class T>
+__global__ void __launch_bounds__(kLongThreads)
+    long_forward_kernel(const T* x, const T* scale, const T* bias, T* y, T* stats, int64_t cols,
+                        double eps) {
+  const int64_t row = blockIdx.x, base = row * cols;
+  const T share = T(1) / static_cast<T>(cols);
+  T sum = 0;
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) sum += x[base + c];
+  const T mean = share * team_sum<kBlockWarps>(sum);
+  T squares = 0;
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
+    const T d = x[base + c] - mean;
+    squares += d * d;
+  }
+  const T var = share * team_sum<kBlockWarps>(squares);
+  const T rstd = finish_stats(mean, var, eps, row, stats);
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
+    y[base + c] = (x[base + c] - mean) * rstd * scale[c] + bias[c];
+  }
+}
+
+template <class Layout, class T>
+__global__ void __launch_bounds__(Layout::kThreads)
+    backward_input_kernel(const T* x, const T* scale, const T* stats, const T* dy, T* dx,
+                          RowsCols size, bool add) {
+  using Packed = typename Layout::Packed;
+  const int64_t row = Layout::row();
+  if (row >= size.rows) return;
+  const int64_t base = row * size.cols;
+  const T share = T(1) / static_cast<T>(size.cols);
+  const T mean = stats[2 * row], rstd = stats[2 * row + 1];
+
+  Packed norm[Layout::kSteps], g[Layout::kSteps];
+  T sum_g = 0, sum_gn = 0;
+  Layout::each(size.cols, [&](int step, int64_t c) {
+    norm[step] = Packed::load(x + base + c);
+    g[step] = Packed::load(dy + base + c);
+    const Packed w = Packed::load(scale + c);
+    for (int i = 0; i < Layout::kVec; ++i) {
+      norm[step].v[i] = (norm[step].v[i] - mean) * rstd;
+      g[step].v[i] *= w.v[i];
+      sum_g += g[step].v[i];
+      sum_gn += g[step].v[i] * norm[step].v[i];
+    }
+  });
+  const T mean_g = share * team_sum<Layout::kWarps>(sum_g);
+  const T mean_gn = share * team_sum<Layout::kWarps>(sum_gn);
+  Layout::each(size.cols, [&](int step, int64_t c) {
+    for (int i = 0; i < Layout::kVec; ++i) {
+      g[step].v[i] = rstd * (g[step].v[i] - mean_g - norm[step].v[i] * mean_gn);
+    }
+    g[step].put(dx + base + c, add);
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kLongThreads)
+    long_backward_input_kernel(const T* x, const T* scale, const T* stats, const T* dy, T* dx,
+                               int64_t cols, bool add) {
+  const int64_t row = blockIdx.x, base = row * cols;
+  const T share = T(1) / static_cast<T>(cols);
+  const T mean = stats[2 * row], rstd = stats[2 * row + 1];
+  T sum_g = 0, sum_gn = 0;
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
+    const T g = dy[base + c] * scale[c];
+    sum_g += g;
+    sum_gn += g * ((x[base + c] - mean) * rstd);
+  }
+  const T mean_g = share * team_sum<kBlockWarps>(sum_g);
+  const T mean_gn = share * team_sum<kBlockWarps>(sum_gn);
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
+    const T norm = (x[base + c] - mean) * rstd;
+    const T g = rstd * (dy[base + c] * scale[c] - mean_g - norm * mean_gn);
+    dx[base + c] = add ? dx[base + c] + g : g;
+  }
+}
+
+// Sums over rows: kChunks chunks of rows whatever the shape, each summed by the 8 warps of a block
+// that take every eighth row; warps, then chunks, are added in order.
+constexpr int64_t kChunks = 128;
+constexpr int kSumWarps = 8;
+
+// partial: (kChunks, dscale | dbias, cols).
+template <class T>
+__global__ void __launch_bounds__(kWarp* kSumWarps)
+    partial_sums_kernel(const T* x, const T* stats, const T* dy, T* partial, RowsCols size) {
+  __shared__ T sums[2][kSumWarps][kWarp];
+  const int64_t c = int64_t{blockIdx.x} * kWarp + threadIdx.x, chunk = blockIdx.y;
+  T ds = 0, db = 0;
+  if (c < size.cols) {
+    const int64_t end = size.rows * (chunk + 1) / kChunks;
+    for (int64_t r = size.rows * chunk / kChunks + threadIdx.y; r < end; r += kSumWarps) {
+      const T g = dy[r * size.cols + c];
+      ds += g * ((x[r * size.cols + c] - stats[2 * r]) * stats[2 * r + 1]);
+      db += g;
+    }
+  }
+  sums[0][threadIdx.y][threadIdx.x] = ds;
+  sums[1][threadIdx.y][threadIdx.x] = db;
+  __syncthreads();
+  if (threadIdx.y >= 2 || c >= size.cols) return;  // warp 0 adds up dscale, warp 1 dbias
+  T total = 0;
+  for (int w = 0; w < kSumWarps; ++w) total += sums[threadIdx.y][w][threadIdx.x];
+  partial[(chunk * 2 + threadIdx.y) * size.cols + c] = total;
+}
+
+// One thread a column; blockIdx.y: dscale, dbias.
+template <class T>
+__global__ void add_partials_kernel(const T* partial, T* dscale, T* dbias, int64_t cols) {
+  const int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (c >= cols) return;
+  T total = 0;
+#pragma unroll 16
+  for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
+    total += partial[(chunk * 2 + blockIdx.y) * cols + c];
+  }
+  T* sum = blockIdx.y == 0 ? dscale : dbias;
+  sum[c] += total;
+}
+
+}  // namespace
+
+template <class T>
+void layer_norm_forward(Cuda on, const T* x, const T* scale, const T* bias, T* y, T* stats,
+                        RowsCols size, double eps) {
+  if (size.rows == 0) return;  // a grid of 0 blocks is a launch error
+  const bool packed = packable<T>(size.cols, x, scale, bias, y);
+  const bool done = with_row_layout<T>(size.cols, packed, [&]<class Layout>() {
+    forward_kernel<Layout><<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(
+        x, scale, bias, y, stats, size, eps);
+    check_cuda(cudaGetLastError());
+  });
+  if (done) return;
+  long_forward_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(
+      x, scale, bias, y, stats, size.cols, eps);
+  check_cuda(cudaGetLastError());
+}
+
+template <class T>
+void layer_norm_backward_input(Cuda on, const T* x, const T* scale, const T* stats, const T* dy,
+                               T* dx, RowsCols size, GradWrite write) {
+  if (size.rows == 0) return;
+  const bool add = write == GradWrite::kAccumulate;
+  const bool packed = packable<T>(size.cols, x, scale, dy, dx);
+  const bool done = with_row_layout<T>(size.cols, packed, [&]<class Layout>() {
+    backward_input_kernel<Layout><<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(
+        x, scale, stats, dy, dx, size, add);
+    check_cuda(cudaGetLastError());
+  });
+  if (done) return;
+  long_backward_input_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(
+      x, scale, stats, dy, dx, size.cols, add);
+  check_cuda(cudaGetLastError());
+}
+
+template <class T>
+void layer_norm_backward_params(Cuda on, const T* x, const T* stats, const T* dy, T* dscale,
+                                T* dbias, RowsCols size) {
+  if (size.rows == 0) return;
+  const int64_t bytes = kChunks * 2 * size.cols * static_cast<int64_t>(sizeof(T));
+  T* partial = static_cast<T*>(cuda_workspace(bytes));
+  const dim3 cuts(blocks_for(size.cols, kWarp), static_cast<unsigned>(kChunks));
+  partial_sums_kernel<<<cuts, dim3(kWarp, kSumWarps), 0, on.stream>>>(x, stats, dy, partial, size);
+  check_cuda(cudaGetLastError());
+  constexpr int kThreads = 64;  // few columns: small blocks reach more multiprocessors
+  add_partials_kernel<<<dim3(blocks_for(size.cols, kThreads), 2), kThreads, 0, on.stream>>>(
+      partial, dscale, dbias, size.cols);
+  check_cuda(cudaGetLastError());
+}
+
+template void layer_norm_forward(Cuda, const float*, const float*, const float*, float*, float*,
+                                 RowsCols, double);
+template void layer_norm_forward(Cuda, const double*, const double*, const double*, double*,
+                                 double*, RowsCols, double);
+template void layer_norm_backward_input(Cuda, const float*, const float*, const float*,
+                                        const float*, float*, RowsCols, GradWrite);
+template void layer_norm_backward_input(Cuda, const double*, const double*, const double*,
+                                        const double*, double*, RowsCols, GradWrite);
+template void layer_norm_backward_params(Cuda, const float*, const float*, const float*, float*,
+                                         float*, RowsCols);
+template void layer_norm_backward_params(Cuda, const double*, const double*, const double*, double*,
+                                         double*, RowsCols);
+
+}  // namespace engine::kernels

@@ -1,0 +1,152 @@
+#include "engine/ops/linear.h"
+
+#include "engine/gemm/gemm.h"
+#include "engine/ops/linear_kernels.h"
+
+namespace engine {
+namespace {
+
+using kernels::Epilogue;
+using kernels::GemmSize;
+using kernels::Trans;
+
+void check_operands(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const LinearOptions& options, const Shape& out, bool grouped) {
+  check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
+  check(!(options.gelu && options.residual != nullptr), ErrorKind::kValue, op,
+        ": gelu and residual cannot be combined");
+  const Shape bias_shape = grouped ? Shape{weight.shape()[0], weight.shape()[-1]}
+                                   : Shape{weight.shape()[-1]};
+  check(!bias.defined() || bias.shape() == bias_shape, ErrorKind::kShape, op, ": expected bias ",
+        bias_shape, ", got ", bias.shape());
+  check(options.residual == nullptr || options.residual->shape() == out, ErrorKind::kShape, op,
+        ": expected a residual of ", out);
+}
+
+template <class T>
+Epilogue<T> epilogue_of(const Tensor& bias, const LinearOptions& options, const Tensor& y) {
+  Epilogue<T> e;
+  if (bias.defined()) e.bias = bias.data<const T>();
+  if (options.residual != nullptr) e.residual = options.residual->data<const T>();
+  if (options.gelu) e.activated = y.data<T>();
+  e.form = options.form;
+  return e;
+}
+
+// dz of dz = dy * gelu'(z), in dy's own memory where that is free.
+Tensor through_gelu(const Tensor& dy, const Tensor& z, const LinearOptions& options, Tape& tape) {
+  if (!options.gelu) return dy;
+  const Tensor dz = tape.scratch_like(dy);
+  dispatch_cpu(dy, [&]<class T>(auto backend) {
+    kernels::gelu_backward(backend, z.data<const T>(), dy.data<const T>(), dz.data<T>(),
+                           dy.numel(), options.form);
+  });
+  return dz;
+}
+
+void give_residual(const Tensor& residual, const Tensor& dy, Tape& tape) {
+  if (!residual.defined() || !tape.wants_grad(residual) || tape.pass_grad(residual, dy)) return;
+  const Tensor dresidual = tape.target_zeroed(residual);
+  dispatch_cpu(dy, [&]<class T>(auto backend) {
+    kernels::add_into(backend, dy.data<const T>(), dresidual.data<T>(), dy.numel());
+  });
+}
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+              const LinearOptions& options) {
+  check(weight.shape().rank() == 2 && x.shape().rank() >= 1 &&
+            x.shape()[-1] == weight.shape()[0],
+        ErrorKind::kShape, "linear: expected x (..., K) and weight (K, N), got ", x.shape(),
+        " and ", weight.shape());
+  const RowsCols rows = fold_rows(x.shape());
+  const int64_t n = weight.shape()[1], k = rows.cols;
+  const Shape out = x.shape().with_last(n);
+  check_operands("linear", x, weight, bias, options, out, false);
+
+  StepArena& arena = x.tape()->arena();
+  Tensor y = arena.empty(out, x.dtype());
+  const Tensor z = options.gelu ? arena.empty(out, x.dtype()) : y;
+  dispatch_cpu(x, [&]<class T>(auto backend) {
+    kernels::gemm<T>(backend, Trans::kNo, Trans::kNo, {rows.rows, n, k}, x.data<const T>(), k,
+                     weight.data<const T>(), n, z.data<T>(), n, GradWrite::kOverwrite,
+                     epilogue_of<T>(bias, options, y));
+  });
+
+  const Tensor residual = options.residual != nullptr ? *options.residual : Tensor{};
+  LinearOptions saved = options;
+  saved.residual = nullptr;  // the caller's tensor: kept by value above
+  x.tape()->record("linear", {x, weight, bias, residual}, y, [=](const Tensor& dy, Tape& tape) {
+    const Tensor dz = through_gelu(dy, z, saved, tape);
+    dispatch_cpu(x, [&]<class T>(auto backend) {
+      const T* g = dz.data<const T>();
+      if (tape.wants_grad(weight)) {
+        const GradTarget dw = tape.target(weight);
+        kernels::gemm<T>(backend, Trans::kYes, Trans::kNo, {k, n, rows.rows}, x.data<const T>(), k,
+                         g, n, dw.grad.data<T>(), n, dw.write);
+      }
+      if (bias.defined() && tape.wants_grad(bias)) {
+        const int32_t offset[2] = {0, static_cast<int32_t>(rows.rows)};
+        kernels::add_column_sums(backend, g, offset, 1, {rows.rows, n},
+                                 tape.target_zeroed(bias).template data<T>());
+      }
+      if (tape.wants_grad(x)) {
+        const GradTarget dx = tape.target(x);
+        kernels::gemm<T>(backend, Trans::kNo, Trans::kYes, {rows.rows, k, n}, g, n,
+                         weight.data<const T>(), n, dx.grad.data<T>(), k, dx.write);
+      }
+    });
+    give_residual(residual, dy, tape);
+  });
+  return y;
+}
+
+Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                      const Tensor& offset, const LinearOptions& options) {
+  check(weight.shape().rank() == 3 && x.shape().rank() == 2 &&
+            x.shape()[1] == weight.shape()[1],
+        ErrorKind::kShape, "grouped_linear: expected x (S, K) and weight (E, K, N), got ",
+        x.shape(), " and ", weight.shape());
+  const int64_t e = weight.shape()[0], k = weight.shape()[1], n = weight.shape()[2];
+  const int64_t s = x.shape()[0];
+  check_operands("grouped_linear", x, weight, bias, options, {s, n}, true);
+  check(options.residual == nullptr, ErrorKind::kValue, "grouped_linear: no residual here");
+  const int32_t* offsets = offset.data<const int32_t>();
+  check(offset.shape() == Shape{e + 1} && offsets[0] == 0 && offsets[e] == s, ErrorKind::kShape,
+        "grouped_linear: expected offset (E+1) from 0 to ", s, ", got ", offset.shape());
+
+  StepArena& arena = x.tape()->arena();
+  Tensor y = arena.empty({s, n}, x.dtype());
+  const Tensor z = options.gelu ? arena.empty({s, n}, x.dtype()) : y;
+  dispatch_cpu(x, [&]<class T>(auto backend) {
+    kernels::grouped_gemm<T>(backend, Trans::kNo, offsets, e, {s, n, k}, x.data<const T>(),
+                             weight.data<const T>(), z.data<T>(), GradWrite::kOverwrite,
+                             epilogue_of<T>(bias, options, y));
+  });
+
+  const LinearOptions saved = options;
+  x.tape()->record("grouped_linear", {x, weight, bias}, y, [=](const Tensor& dy, Tape& tape) {
+    const Tensor dz = through_gelu(dy, z, saved, tape);
+    dispatch_cpu(x, [&]<class T>(auto backend) {
+      const T* g = dz.data<const T>();
+      if (tape.wants_grad(weight)) {
+        const GradTarget dw = tape.target(weight);
+        kernels::grouped_gemm_transposed<T>(backend, offsets, e, {k, n, s}, x.data<const T>(), g,
+                                            dw.grad.data<T>(), dw.write);
+      }
+      if (bias.defined() && tape.wants_grad(bias)) {
+        kernels::add_column_sums(backend, g, offsets, e, {s, n},
+                                 tape.target_zeroed(bias).template data<T>());
+      }
+      if (tape.wants_grad(x)) {
+        const GradTarget dx = tape.target(x);
+        kernels::grouped_gemm<T>(backend, Trans::kYes, offsets, e, {s, k, n}, g,
+                                 weight.data<const T>(), dx.grad.data<T>(), dx.write);
+      }
+    });
+  });
+  return y;
+}
+
+}  // namespace engine

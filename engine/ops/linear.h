@@ -1,0 +1,43 @@
+#pragma once
+
+#include "engine/core/tape.h"
+#include "engine/ops/gelu_math.h"
+
+namespace engine {
+
+// What a linear layer does beyond the product.
+struct LinearOptions {
+  const Tensor* residual = nullptr;  // (..., N), added to the result
+  bool gelu = false;                 // returns gelu(z) instead of z
+  GeluForm form = GeluForm::kTanh;
+};
+
+// y = x W + bias (+ residual), or gelu(x W + bias), in one pass over memory.
+//
+//   x         (..., K)  f32 or f64
+//   weight    (K, N)
+//   bias      (N), or undefined for none
+//   residual  (..., N)
+//   returns   (..., N)
+//
+// Gradient, with dz = dy or dy * gelu'(z):  dx = dz W^T,  dW = x^T dz,  dbias = sum of the
+// rows of dz,  dresidual = dy (handed over without a copy where it can be). Saves x and, for
+// gelu, z. A row's bits do not depend on its neighbours (gemm.h).
+//
+// Throws Error(kShape) when sizes do not fit, Error(kValue) if x is not on a tape or gelu and
+// residual are asked for together.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+              const LinearOptions& options = {});
+
+// The same with weights per group: rows offset[e] ... offset[e+1] of x go through expert e.
+//
+//   x       (S, K)
+//   weight  (E, K, N), bias (E, N)
+//   offset  (E+1) i32, offset[0] = 0, offset[E] = S, not decreasing
+//   returns (S, N)
+//
+// An expert without rows gets zero gradients. The residual option is not offered here.
+Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                      const Tensor& offset, const LinearOptions& options = {});
+
+}  // namespace engine

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "engine/core/tape.h"
+
+namespace engine {
+
+// One family of element-by-element ops; all tensors (any shape), f32 or f64.
+// Throws Error(kShape) when shapes differ, Error(kValue) if the first is not on a tape.
+
+// y = x + other. Gradient: dy to each that wants one.
+Tensor add(const Tensor& x, const Tensor& other);
+
+// y = factor * x. Gradient: factor * dy.
+Tensor scale(const Tensor& x, double factor);
+
+// y = x * other. Gradient: dx = dy * other, dother = dy * x.
+Tensor multiply(const Tensor& x, const Tensor& other);
+
+// y = tanh(x). Gradient: dy (1 - y^2). Saves y.
+Tensor tanh(const Tensor& x);
+
+// The same elements under another shape of equal count, without a copy. Gradient: dy
+// under x's shape, handed over without a copy where it can be.
+Tensor reshape(const Tensor& x, const Shape& shape);
+
+// Rows [begin, end) of the leading axis, without a copy. Gradient: zeros elsewhere; slices
+// of one tensor add up.
+Tensor slice(const Tensor& x, int64_t begin, int64_t end);
+
+}  // namespace engine

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "engine/core/backend.h"
+
+// Raw kernels of the pointwise ops, flat arrays of `count` elements.
+namespace engine::kernels {
+
+template <class T>
+void add_forward(Cpu, const T* x, const T* other, T* y, int64_t count);
+// y (+)= factor * x
+template <class T>
+void put_scaled(Cpu, const T* x, T factor, T* y, int64_t count, GradWrite write);
+// y (+)= a * b
+template <class T>
+void put_product(Cpu, const T* a, const T* b, T* y, int64_t count, GradWrite write);
+template <class T>
+void tanh_forward(Cpu, const T* x, T* y, int64_t count);
+template <class T>
+void tanh_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite write);
+
+}  // namespace engine::kernels

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <cstdint>
+
+#include "engine/core/tensor.h"
+
+// What row kernels share: sums over a warp or a block in a fixed order, 16-byte accesses, and rows
+// held in registers. CUDA sources only.
+namespace engine::kernels {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kRowsPerBlock = 4;  // where one warp owns a row
+inline constexpr int kBlockWarps = 16;   // where one block owns a row
+
+// Butterflies: both partners add the same two numbers, so every lane gets the same bits.
+template <class T>
+__device__ T warp_sum(T x) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+  return x;
+}
+template <class T>
+__device__ T warp_max(T x) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    x = max(x, __shfl_xor_sync(0xffffffffu, x, step));
+  }
+  return x;
+}
+
+// The sum or maximum over the kWarps warps that own one row; each thread folds the warps' results
+// in the same order. With several warps, the block's x dimension is the row.
+template <int kWarps, bool kMax, class T>
+__device__ T team_fold(T x) {
+  x = kMax ? warp_max(x) : warp_sum(x);
+  if constexpr (kWarps > 1) {
+    __shared__ T parts[kWarps];
+    __syncthreads();  // an earlier fold may still be reading
+    if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    x = parts[0];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) x = kMax ? max(x, parts[w]) : x + parts[w];
+  }
+  return x;
+}
+template <int kWarps, class T>
+__device__ T team_sum(T x) {
+  return team_fold<kWarps, false>(x);
+}
+template <int kWarps, class T>
+__device__ T team_max(T x) {
+  return team_fold<kWarps, true>(x);
+}
+
+// kVec neighbouring elements, read or written as one access.
+template <class T, int kVec>
+struct alignas(kVec * sizeof(T)) Pack {
+  T v[kVec];
+  static __device__ Pack load(const T* from) { return *reinterpret_cast<const Pack*>(from); }
+  __device__ void store(T* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+  __device__ void put(T* to, bool add) const {
+    Pack out = *this;
+    if (add) {
+      const Pack old = load(to);
+#pragma unroll
+      for (int i = 0; i < kVec; ++i) out.v[i] += old.v[i];
+    }
+    out.store(to);
+  }
+};
+template <class T>
+inline constexpr int kPack = static_cast<int>(16 / sizeof(T));
+
+// True when rows of `cols` elements and every base pointer allow 16-byte accesses.
+template <class T, class... Pointers>
+bool packable(int64_t cols, const Pointers*... bases) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  return cols % kPack<T> == 0 && (aligned(bases) && ...);
+}
+
+// How a row of at most kCapacity elements is spread over the registers of its kWarps warps: each
+// lane holds kSteps packs. A kernel indexes its arrays by `step`, a constant once unrolled.
+template <class T, int kTeamWarps, int kTeamVec, int kPerLane>
+struct RowLayout {
+  using Value = T;
+  using Packed = Pack<T, kTeamVec>;
+  static constexpr int kWarps = kTeamWarps, kVec = kTeamVec, kSteps = kPerLane / kTeamVec;
+  static constexpr int kRows = kWarps == 1 ? kRowsPerBlock : 1;  // of one block
+  static constexpr int kThreads = kWarps * kWarp * kRows;
+  static constexpr int64_t kCapacity = int64_t{kWarps} * kWarp * kPerLane;
+
+  static __device__ int64_t row() { return int64_t{blockIdx.x} * kRows + threadIdx.y; }
+  // Calls f(step, column of the pack's first element) for this lane's packs of the row.
+  template <class F>
+  static __device__ void each(int64_t cols, F&& f) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int64_t column = (int64_t{step} * kWarps * kWarp + threadIdx.x) * kVec;
+      if (column < cols) f(step, column);
+    }
+  }
+  static dim3 block() { return dim3(kWarps * kWarp, kRows); }
+  static dim3 grid(int64_t rows);
+};
+
+// Blocks for n items, `per_block` each; n > 0. Error(kShape) beyond the largest grid.
+inline unsigned blocks_for(int64_t n, int64_t per_block) {
+  const int64_t blocks = (n + per_block - 1) / per_block;
+  check(blocks <= INT32_MAX, ErrorKind::kShape, n, " rows are too many for one launch");
+  return static_cast<unsigned>(blocks);
+}
+
+template <class T, int kTeamWarps, int kTeamVec, int kPerLane>
+dim3 RowLayout<T, kTeamWarps, kTeamVec, kPerLane>::grid(int64_t rows) {
+  return dim3(blocks_for(rows, kRows));
+}
+
+// Calls launch.operator()<Layout>() with the smallest layout that holds a row: a warp a row up to
+// 4 KiB, then a block a row up to 64 KiB. False, and no call, for longer rows: those are read again
+// from memory in each pass (they mostly come from L2).
+template <class T, class Launch>
+bool with_row_layout(int64_t cols, bool packed, Launch&& launch) {
+  constexpr int kShort = static_cast<int>(32 / sizeof(T));
+  constexpr int kLong = static_cast<int>(128 / sizeof(T));
+  const auto with_vec = [&]<int kVec>() {
+    if (cols <= RowLayout<T, 1, kVec, kShort>::kCapacity) {
+      launch.template operator()<RowLayout<T, 1, kVec, kShort>>();
+    } else if (cols <= RowLayout<T, 1, kVec, kLong>::kCapacity) {
+      launch.template operator()<RowLayout<T, 1, kVec, kLong>>();
+    } else if (cols <= RowLayout<T, kBlockWarps, kVec, kLong>::kCapacity) {
+      launch.template operator()<RowLayout<T, kBlockWarps, kVec, kLong>>();
+    } else {
+      return false;
+    }
+    return true;
+  };
+  return packed ? with_vec.template operator()<kPack<T>>() : with_vec.template operator()<1>();
+}
+
+}  // namespace engine::kernels

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <span>
+
+#include "moe/dispatch.h"
+#include "moe/routing.h"
+#include "nn/layers.h"
+
+namespace moe {
+
+enum class Dispatch : uint8_t { kDropless, kCapacity };
+
+// Options of every MoE layer of a model (spec section 2).
+struct MoeConfig {
+  int64_t experts = 8, top_k = 2;
+  double noise_std = 1;                    // router noise in training: sigma = noise_std / experts
+  Dispatch dispatch = Dispatch::kDropless;
+  double capacity_factor = 1.05;           // kCapacity only, in training
+  double eval_capacity_factor = 0;         // kCapacity only, in evaluation; 0 = dropless there
+  int64_t capacity_multiple_of = 4;
+  int64_t group_images = 0;                // images of a routing group; 0 = the whole batch
+  bool identical_experts = false;          // all experts start from the same numbers
+  double expert_dropout = 0;               // after GELU and after the second product, in training
+  // Error(kValue) for sizes that make no sense.
+  void check() const;
+};
+
+// Random numbers a caller brings instead of the layer's own: tests and golden values.
+struct RoutingRandom {
+  engine::Tensor noise;           // (N, E) standard normal, same dtype as the activations
+  engine::Tensor hidden_dropout;  // (N*K, mlp) multipliers in the order (token, choice)
+  engine::Tensor output_dropout;  // (N*K, width)
+};
+
+// logits = x W, no bias; W (width, E), LeCun normal. Training adds noise of standard deviation
+// noise_std / E to the logits; softmax comes before top-k, ties go to the lower expert, and
+// the gates of the chosen experts are the weights as they are, not renormalised (spec 2.2).
+class Router {
+ public:
+  Router(int64_t width, const MoeConfig& config) : width_(width), config_(config) {}
+  // Fills logits, clean, noisy_logits, gates, chosen and sigma of `routing`.
+  void forward(nn::Forward& f, const engine::Tensor& x, const RoutingRandom& random,
+               Routing& routing) const;
+  void visit(nn::ParamVisitor& v);
+
+ private:
+  int64_t width_;
+  MoeConfig config_;
+  nn::Parameter weight_;
+};
+
+// E two-layer MLPs; rows of xs are sorted by expert. (S, width) -> (S, width)
+class Experts {
+ public:
+  Experts(int64_t width, int64_t hidden, const MoeConfig& config, engine::GeluForm form);
+  // hidden_mask (S, hidden) and output_mask (S, width): dropout multipliers, or undefined.
+  engine::Tensor forward(nn::Forward& f, const engine::Tensor& xs, const engine::Tensor& offset,
+                         const engine::Tensor& hidden_mask,
+                         const engine::Tensor& output_mask) const;
+  void visit(nn::ParamVisitor& v);
+
+ private:
+  int64_t width_, hidden_;
+  MoeConfig config_;
+  engine::GeluForm form_;
+  nn::Parameter up_weight_, up_bias_, down_weight_, down_bias_;
+};
+
+// residual + sum over the chosen experts of weight * expert(x). A token whose choices were all
+// dropped passes through the residual alone.
+class MoeLayer {
+ public:
+  // layer: the 0-based block, part of the key of its random numbers.
+  MoeLayer(int64_t layer, int64_t width, int64_t hidden, const MoeConfig& config,
+           engine::GeluForm form)
+      : layer_(layer),
+        width_(width),
+        hidden_(hidden),
+        config_(config),
+        router_(width, config),
+        experts_(width, hidden, config, form) {}
+  // x, residual: (B, T, width). Error(kValue) when routing groups do not divide the batch.
+  engine::Tensor forward(nn::Forward& f, const engine::Tensor& x, const engine::Tensor& residual,
+                         const RoutingRandom& random, Routing& routing) const;
+  void visit(nn::ParamVisitor& v);
+
+ private:
+  int64_t layer_, width_, hidden_;
+  MoeConfig config_;
+  Router router_;
+  Experts experts_;
+};
+
+// Tokens of a routing group of a batch of `images`: group_images * tokens, or all.
+int64_t group_tokens(const MoeConfig& config, int64_t images, int64_t tokens);
+
+}  // namespace moe

@@ -1,0 +1,91 @@
+#include "moe/vmoe.h"
+
+#include <algorithm>
+#include <string>
+
+namespace moe {
+
+using engine::ErrorKind;
+using engine::Tensor;
+
+void VmoeConfig::check() const {
+  vit.check();
+  if (!moe_layers.empty()) moe.check();
+  for (size_t i = 0; i < moe_layers.size(); ++i) {
+    engine::check(moe_layers[i] >= 0 && moe_layers[i] < vit.layers, ErrorKind::kValue,
+                  "moe.layers names block ", moe_layers[i], " of a model of ", vit.layers,
+                  " blocks (they count from 0)");
+    engine::check(i == 0 || moe_layers[i - 1] < moe_layers[i], ErrorKind::kValue,
+                  "moe.layers must be increasing, got ", moe_layers[i], " after ",
+                  moe_layers[i > 0 ? i - 1 : 0]);
+  }
+}
+
+Vmoe::Vmoe(const VmoeConfig& config) : config_(config), stem_(config.vit), head_(config.vit) {
+  config.check();
+  const nn::VitConfig& vit = config.vit;
+  for (int64_t i = 0; i < vit.layers; ++i) {
+    Block block{nn::LayerNorm(vit.width), nn::SelfAttention(vit.width, vit.heads),
+                nn::LayerNorm(vit.width), nullptr, nullptr, "blocks." + std::to_string(i)};
+    if (std::ranges::find(config.moe_layers, i) != config.moe_layers.end()) {
+      block.moe = std::make_unique<MoeLayer>(i, vit.width, vit.mlp, config.moe, vit.gelu);
+    } else {
+      block.mlp = std::make_unique<nn::Mlp>(vit.width, vit.mlp, vit.gelu);
+    }
+    blocks_.push_back(std::move(block));
+  }
+}
+
+void Vmoe::forward(nn::Forward& f, const Tensor& images, VmoeOutput& out,
+                   std::span<const RoutingRandom> random) const {
+  engine::check(random.empty() || random.size() == config_.moe_layers.size(), ErrorKind::kValue,
+                "vmoe: random numbers for ", random.size(), " of ", config_.moe_layers.size(),
+                " MoE layers");
+  out.routings.resize(config_.moe_layers.size());
+  size_t at = 0;
+  f.tape.scope("stem");
+  Tensor x = stem_.forward(f, images);
+  for (const Block& block : blocks_) {
+    f.tape.scope(block.name);
+    x = block.attention.forward(f, block.norm1.forward(f, x), x);
+    const Tensor y = block.norm2.forward(f, x);
+    if (block.mlp != nullptr) {
+      x = block.mlp->forward(f, y, x);
+      continue;
+    }
+    Routing& routing = out.routings[at];
+    x = block.moe->forward(f, y, x, random.empty() ? RoutingRandom{} : random[at], routing);
+    routing.class_token = config_.vit.pool == nn::Pool::kToken;
+    ++at;
+  }
+  f.tape.scope("head");
+  out.logits = head_.forward(f, x);
+}
+
+void Vmoe::Block::visit(nn::ParamVisitor& v) {
+  v.child("norm1", norm1);
+  v.child("attention", attention);
+  v.child("norm2", norm2);
+  if (mlp != nullptr) v.child("mlp", *mlp);
+  if (moe != nullptr) v.child("moe", *moe);
+}
+
+void Vmoe::visit(nn::ParamVisitor& v) {
+  v.child("stem", stem_);
+  for (Block& block : blocks_) v.child(block.name, block);
+  v.child("head", head_);
+}
+
+int64_t multiply_adds_per_image(const VmoeConfig& config) {
+  const nn::VitConfig& c = config.vit;
+  const int64_t t = c.tokens(), d = c.width;
+  const int64_t attention = 4 * d * d + 2 * t * d, mlp = 2 * d * c.mlp;
+  const int64_t moe_layers = static_cast<int64_t>(config.moe_layers.size());
+  const int64_t moe = config.moe.top_k * mlp + d * config.moe.experts;
+  const int64_t blocks = t * (c.layers * attention + (c.layers - moe_layers) * mlp +
+                              moe_layers * moe);
+  const int64_t stem = c.patches() * c.patch * c.patch * c.channels * d;
+  return stem + blocks + d * c.classes + (c.pre_logits ? d * d : 0);
+}
+
+}  // namespace moe

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "moe/moe_layer.h"
+#include "nn/vit.h"
+
+namespace moe {
+
+// A vision transformer whose blocks `moe_layers` (0-based) have an MoE layer in place of the
+// MLP (spec section 1). Without any it is nn::Vit.
+struct VmoeConfig {
+  nn::VitConfig vit;
+  MoeConfig moe;
+  std::vector<int64_t> moe_layers;
+  // Error(kValue) for sizes that do not fit, or layers outside the model, twice or unsorted.
+  void check() const;
+};
+
+// What a forward pass returns; reused from step to step. `routings` has one entry per MoE
+// layer, in block order, valid while the step's arena is.
+struct VmoeOutput {
+  engine::Tensor logits;  // (B, classes)
+  std::vector<Routing> routings;
+};
+
+class Vmoe {
+ public:
+  explicit Vmoe(const VmoeConfig& config);
+
+  // images (B, C, S, S). In training mode f.sample_ids must name the B images. `random`: one
+  // entry per MoE layer, or empty for the layers' own random numbers.
+  void forward(nn::Forward& f, const engine::Tensor& images, VmoeOutput& out,
+               std::span<const RoutingRandom> random = {}) const;
+  void visit(nn::ParamVisitor& v);
+
+  const VmoeConfig& config() const { return config_; }
+
+ private:
+  // x += attention(norm1(x)); x += mlp or moe (norm2(x)). Exactly one of mlp, moe is there.
+  struct Block {
+    nn::LayerNorm norm1;
+    nn::SelfAttention attention;
+    nn::LayerNorm norm2;
+    std::unique_ptr<nn::Mlp> mlp;
+    std::unique_ptr<MoeLayer> moe;
+    std::string name;  // "blocks.3", for diagnosis
+    void visit(nn::ParamVisitor& v);
+  };
+
+  VmoeConfig config_;
+  nn::VitStem stem_;
+  std::vector<Block> blocks_;
+  nn::VitHead head_;
+};
+
+// Multiply-adds of one forward pass of one image (products only), K experts counted a token.
+int64_t multiply_adds_per_image(const VmoeConfig& config);
+
+}  // namespace moe

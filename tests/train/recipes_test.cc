@@ -1,0 +1,94 @@
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/core/error.h"
+#include "train/config.h"
+#include "train/config_fields.h"
+#include "train/recipe.h"
+
+using train::Config;
+
+namespace {
+
+// The keys whose values differ.
+std::vector<std::string> differences(Config a, Config b) {
+  const std::vector<train::Field> in_a = train::fields(a), in_b = train::fields(b);
+  std::vector<std::string> keys;
+  for (size_t i = 0; i < in_a.size(); ++i)
+    if (train::toml_value(in_a[i]) != train::toml_value(in_b[i])) keys.push_back(in_a[i].key);
+  return keys;
+}
+
+}  // namespace
+
+TEST_CASE("recipes: all are there") {
+  const std::vector<std::string> names = {"cifar10-small-prc", "cifar10-small-vmoe",
+                                          "prc-s32-imagenet",  "quick-prc",
+                                          "quick-vmoe",        "vmoe-s32-imagenet"};
+  CHECK(train::recipe_names() == names);
+}
+
+TEST_CASE("recipes: each loads, is valid and survives being written") {
+  for (const train::Recipe& recipe : train::embedded_recipes()) {
+    const std::string name(recipe.name);
+    CAPTURE(name);
+    const Config config = train::load_config(name);
+    CHECK(config.recipe == name);
+    train::validate(config);
+    CHECK_FALSE(train::moe_layer_indices(config).empty());
+    CHECK(train::recipe_summary(recipe).size() > 20);
+    CHECK(train::recipe_comment(recipe).ends_with("\n"));
+    for (const bool with_docs : {false, true}) {
+      const std::string text = train::to_toml(config, with_docs);
+      const Config read = train::parse_config(text, name, train::Origin::kFile);
+      train::validate(read);
+      CHECK(differences(config, read).empty());
+      CHECK(read.recipe == name);
+      CHECK(train::config_hash(read) == train::config_hash(config));
+      CHECK(train::to_toml(read, with_docs) == text);
+    }
+    for (const auto& entry : config.sources) {
+      CAPTURE(entry.first);
+      CHECK(entry.second.origin == train::Origin::kRecipe);
+      CHECK_FALSE(config.by_hand(entry.first));
+    }
+  }
+}
+
+TEST_CASE("recipes: a pair differs in its loss terms only") {
+  const std::vector<std::string> loss_terms = {"moe.importance_weight", "moe.load_weight",
+                                               "prc.form"};
+  CHECK(differences(train::load_config("quick-vmoe"), train::load_config("quick-prc")) ==
+        loss_terms);
+  CHECK(differences(train::load_config("cifar10-small-vmoe"),
+                    train::load_config("cifar10-small-prc")) == loss_terms);
+}
+
+TEST_CASE("recipes: the published ones have the published values") {
+  for (const char* name : {"vmoe-s32-imagenet", "prc-s32-imagenet"}) {
+    const Config config = train::load_config(name);
+    CHECK(config.model.width == 512);
+    CHECK(config.model.mlp == 2048);
+    CHECK(config.model.heads == 8);
+    CHECK(config.model.layers == 8);
+    CHECK(train::moe_layer_indices(config) == std::vector<int64_t>{5, 7});
+    CHECK(config.sources.at("model.width").note == "model.size S");
+  }
+  const Config prc = train::load_config("prc-s32-imagenet");
+  CHECK(prc.schedule.peak == 7.5e-4);  // of the fork, not its base recipe's 3e-3
+  CHECK(prc.moe.importance_weight == 0);
+  CHECK(prc.sources.at("prc.lambda_off").note == "fork: prc_ilsvrc2012_full.py; paper Table 1");
+}
+
+TEST_CASE("recipes: an unknown name") {
+  try {
+    train::load_config("quick-vmo");
+    FAIL("loaded");
+  } catch (const engine::Error& error) {
+    CHECK(error.kind() == engine::ErrorKind::kValue);
+    CHECK(error.message().find("the nearest is quick-vmoe") != std::string::npos);
+    CHECK(error.message().find("prc-s32-imagenet") != std::string::npos);
+  }
+}

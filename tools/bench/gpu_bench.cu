@@ -1,0 +1,125 @@
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <vector>
+
+#include "engine/core/buffer.h"
+#include "engine/core/cuda_check.h"
+#include "engine/gemm/gemm.h"
+#include "engine/ops/layer_norm_kernels.h"
+#include "engine/ops/softmax_kernels.h"
+
+// Times the device kernels one by one; built and run by tools/gpu_check.sh, after the tests.
+//
+//   gemm f32 no/no 4096x4096x4096, softmax and layer_norm (65536, 1024) forward and backward
+namespace {
+
+using engine::Buffer;
+using engine::Device;
+using engine::Dtype;
+using engine::GradWrite;
+using engine::RowsCols;
+using namespace engine::kernels;
+
+constexpr int kWarmUp = 3, kRuns = 20;
+
+// Median milliseconds of `run` on the backend's stream.
+double time_ms(const std::function<void(engine::Cuda)>& run) {
+  const engine::Cuda on = engine::cuda_backend();
+  cudaEvent_t begin, end;
+  engine::check_cuda(cudaEventCreate(&begin));
+  engine::check_cuda(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < kWarmUp + kRuns; ++i) {
+    engine::check_cuda(cudaEventRecord(begin, on.stream));
+    run(on);
+    engine::check_cuda(cudaEventRecord(end, on.stream));
+    engine::check_cuda(cudaEventSynchronize(end));
+    float ms = 0;
+    engine::check_cuda(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= kWarmUp) times.push_back(ms);
+  }
+  engine::check_cuda(cudaEventDestroy(begin));
+  engine::check_cuda(cudaEventDestroy(end));
+  std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
+  return times[kRuns / 2];
+}
+
+// Values in [-1, 1): zeros would run faster than training does.
+Buffer random_matrix(int64_t rows, int64_t cols) {
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  uint32_t state = 1;
+  for (float& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+  }
+  Buffer out({rows, cols}, Dtype::kF32, Device::kCuda);
+  engine::device_copy(Device::kCuda, out.tensor().raw(), Device::kCpu, values.data(),
+                      out.tensor().bytes());
+  return out;
+}
+
+void bench_gemm() {
+  constexpr int64_t kSize = 4096;
+  const Buffer a = random_matrix(kSize, kSize), b = random_matrix(kSize, kSize),
+               c = random_matrix(kSize, kSize);
+  struct Product {
+    Trans ta, tb;
+    const char* name;
+  };
+  for (const Product& p :
+       {Product{Trans::kNo, Trans::kNo, "gemm a b"}, Product{Trans::kNo, Trans::kYes, "gemm a b^T"},
+        Product{Trans::kYes, Trans::kNo, "gemm a^T b"}}) {
+    const double ms = time_ms([&](engine::Cuda on) {
+      gemm<float>(on, p.ta, p.tb, {kSize, kSize, kSize}, a.data<const float>(), kSize,
+                  b.data<const float>(), kSize, c.data<float>(), kSize, GradWrite::kOverwrite);
+    });
+    std::printf("%-28s %8.3f ms %9.0f GFLOP/s\n", p.name, ms,
+                2.0 * kSize * kSize * kSize / ms / 1e6);
+  }
+}
+
+// `passes`: how often the kernel must read or write a whole matrix.
+void report_rows(const char* name, RowsCols size, int passes, double ms) {
+  const double bytes = static_cast<double>(passes) * static_cast<double>(size.numel()) * 4;
+  std::printf("%-28s %8.3f ms %9.0f GB/s\n", name, ms, bytes / ms / 1e6);
+}
+
+void bench_rows() {
+  const RowsCols size{65536, 1024};
+  const Buffer x = random_matrix(size.rows, size.cols), y = random_matrix(size.rows, size.cols),
+               dx = random_matrix(size.rows, size.cols), scale = random_matrix(1, size.cols),
+               bias = random_matrix(1, size.cols), stats = random_matrix(size.rows, 2),
+               dscale = random_matrix(1, size.cols), dbias = random_matrix(1, size.cols);
+  const float *in = x.data<const float>(), *w = scale.data<const float>(),
+              *s = stats.data<const float>();
+  report_rows("softmax forward", size, 2,
+              time_ms([&](engine::Cuda on) { softmax_forward(on, in, y.data<float>(), size); }));
+  report_rows("softmax backward", size, 3, time_ms([&](engine::Cuda on) {
+                softmax_backward(on, y.data<const float>(), in, dx.data<float>(), size,
+                                 GradWrite::kOverwrite);
+              }));
+  report_rows("layer_norm forward", size, 2, time_ms([&](engine::Cuda on) {
+                layer_norm_forward(on, in, w, bias.data<const float>(), y.data<float>(),
+                                   stats.data<float>(), size, 1e-6);
+              }));
+  report_rows("layer_norm backward input", size, 3, time_ms([&](engine::Cuda on) {
+                layer_norm_backward_input(on, in, w, s, y.data<const float>(), dx.data<float>(),
+                                          size, GradWrite::kOverwrite);
+              }));
+  report_rows("layer_norm backward params", size, 2, time_ms([&](engine::Cuda on) {
+                layer_norm_backward_params(on, in, s, y.data<const float>(), dscale.data<float>(),
+                                           dbias.data<float>(), size);
+              }));
+}
+
+}  // namespace
+
+int main() try {
+  bench_gemm();
+  bench_rows();
+  return 0;
+} catch (const engine::Error& error) {
+  std::fprintf(stderr, "gpu_bench: %s\n", error.what());
+  return 1;
+}

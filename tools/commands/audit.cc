@@ -1,0 +1,72 @@
+#include "train/audit/audit.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "tools/commands/checkpoint_input.h"
+#include "tools/commands/command.h"
+#include "tools/commands/options.h"
+
+namespace tools {
+namespace {
+
+// "0.05,0.1" or "none".
+std::vector<double> noise_levels(const std::string& list) {
+  std::vector<double> levels;
+  if (list == "none") return levels;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    double level = -1;
+    const auto parsed = std::from_chars(list.data() + begin, list.data() + end, level);
+    if (parsed.ec != std::errc() || parsed.ptr != list.data() + end || !(level >= 0) ||
+        !std::isfinite(level)) {
+      throw UsageError("--noise-levels is " + list +
+                       ", expected numbers of 0 or more such as 0.05,0.1, or none");
+    }
+    levels.push_back(level);
+    begin = end + 1;
+  }
+  return levels;
+}
+
+Options audit_options() {
+  Options options("audit",
+                  "What happens inside the MoE layers: routing match of two views, confidence, "
+                  "load, drops, noise.");
+  add_checkpoint_options(options);
+  options.add_value("seed", "of the two views and of the noise", "0", "S");
+  options.add_value("noise-levels",
+                    "standard deviations of Gaussian noise, black being 0 and white 1; none: "
+                    "no noise",
+                    "0.02,0.05,0.1,0.2", "LIST");
+  options.add_value("dump", "write the rows behind the figures", "", "FILE.safetensors");
+  return options;
+}
+
+}  // namespace
+
+int run_audit(int argc, char** argv) {
+  Options options = audit_options();
+  if (!options.parse(argc, argv)) return 0;
+  if (options.integer("seed") < 0) throw UsageError("audit: --seed must not be negative");
+  const auto seed = static_cast<uint64_t>(options.integer("seed"));
+  const train::AuditOptions what{seed, noise_levels(options.get("noise-levels")),
+                                 options.get("dump")};
+  if (!what.dump_path.empty()) check_writable(what.dump_path);
+  const CheckpointInput input = open_checkpoint_input(options);
+  const train::Config& config = input.loaded.config;
+  const train::AuditResult result =
+      train::audit_model(input.loaded.model->vmoe, config, *input.dataset, what);
+
+  train::Fields head = describe(input, options);
+  head.emplace_back("seed", static_cast<int64_t>(seed));
+  write_result(options,
+               headline(input, options) + std::to_string(result.n_images) +
+                   " images, two views each, seed " + std::to_string(seed) + "\n" +
+                   neighbour_warning(config) + "\n" + train::audit_text(result),
+               train::audit_json(result, head));
+  return 0;
+}
+
+}  // namespace tools

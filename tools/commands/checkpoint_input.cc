@@ -1,0 +1,123 @@
+#include "tools/commands/checkpoint_input.h"
+
+#include <filesystem>
+#include <iostream>
+#include <sstream>
+
+#include "engine/core/error.h"
+#include "tools/commands/session.h"
+#include "train/evaluate.h"
+#include "train/file_io.h"
+
+namespace tools {
+
+using engine::check;
+using engine::ErrorKind;
+
+void add_checkpoint_options(Options& options) {
+  options.add_value("checkpoint", "run directory (its latest), step directory or .safetensors", "",
+                    "PATH");
+  options.add_value("data", "data set", "", "KIND:PATH");
+  options.add_value("split", "train or test", "test", "SPLIT");
+  options.add_value("limit", "only the first N images; 0: all", "0", "N");
+  options.add_value("batch", "images at a time (default: the model's eval.batch)", "", "N");
+  options.add_flag("ema", "take the averaged weights");
+  options.add_value("threads", "threads; 0: all cores", "0", "N");
+  options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
+}
+
+namespace {
+
+int64_t integer_from(const Options& options, const std::string& name, int64_t least) {
+  const int64_t value = options.integer(name);
+  if (value < least || value > int64_t{1} << 31) {
+    throw UsageError("--" + name + " is " + std::to_string(value) + ", expected a number from " +
+                     std::to_string(least) + " on");
+  }
+  return value;
+}
+
+data::Split split_from(const Options& options) {
+  const std::string name = options.get("split");
+  for (const data::Split split : {data::Split::kTest, data::Split::kTrain}) {
+    if (name == data::split_name(split)) return split;
+  }
+  throw UsageError("--split is " + name + ", expected train or test");
+}
+
+void check_fit(const train::Config& config, const data::Info& info, const std::string& spec) {
+  check(info.channels == config.model.channels, ErrorKind::kValue, spec, " has ", info.channels,
+        " channels, but the model was trained on ", config.model.channels);
+  check(info.classes <= config.model.classes, ErrorKind::kValue, spec, " has ", info.classes,
+        " classes, but the model knows ", config.model.classes);
+}
+
+}  // namespace
+
+CheckpointInput open_checkpoint_input(const Options& options) {
+  const std::string checkpoint = options.required("checkpoint"), spec = options.required("data");
+  const data::Split split = split_from(options);
+  const int64_t limit = integer_from(options, "limit", 0);
+  const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1) : 0;
+  use_threads(integer_from(options, "threads", 0));
+  if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
+
+  CheckpointInput input{train::load_model(checkpoint, options.has("ema")), nullptr, split};
+  for (const std::string& warning : input.loaded.loaded.warnings) {
+    std::cerr << "robustmoe: warning: " << warning << "\n";
+  }
+  input.dataset = data::open_dataset(spec, split);
+  train::Config& config = input.loaded.config;
+  check_fit(config, input.dataset->info(), spec);
+  config.eval.limit = limit;
+  if (batch > 0) config.eval.batch = batch;
+  return input;
+}
+
+train::Fields describe(const CheckpointInput& input, const Options& options) {
+  return {{"checkpoint", input.loaded.loaded.path},
+          {"step", input.loaded.loaded.state.step},
+          {"weights", std::string(options.has("ema") ? "ema" : "last")},
+          {"recipe", input.loaded.config.recipe},
+          {"data", options.get("data")},
+          {"split", std::string(data::split_name(input.split))},
+          {"eval_capacity_factor", input.loaded.config.moe.eval_capacity_factor}};
+}
+
+std::string headline(const CheckpointInput& input, const Options& options) {
+  const int64_t step = input.loaded.loaded.state.step;
+  return input.loaded.loaded.path + (options.has("ema") ? " (averaged weights)" : "") +
+         (step >= 0 ? ", step " + std::to_string(step) : "") + ", on " + options.get("data") + " " +
+         data::split_name(input.split) + "\n";
+}
+
+std::string neighbour_warning(const train::Config& config) {
+  const moe::VmoeConfig model = train::vmoe_config(config);
+  if (model.moe_layers.empty() || !train::depends_on_neighbours(model.moe)) return "";
+  std::ostringstream text;
+  text << "Predictions depend on batch neighbours: moe.eval_capacity_factor = "
+       << model.moe.eval_capacity_factor << " drops tokens by what else is in a group of "
+       << (model.moe.group_images > 0 ? model.moe.group_images : config.eval.batch) << " images.\n";
+  return text.str();
+}
+
+void write_result(const Options& options, const std::string& text, const std::string& json) {
+  const std::string path = options.get("json");
+  if (path == "-") {
+    std::cout << json << "\n";
+    return;
+  }
+  std::cout << text;
+  if (!path.empty()) train::write_file(path, json + "\n");
+}
+
+void check_writable(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path, ignored);
+  check(!fs::exists(status) || fs::is_regular_file(status), ErrorKind::kIo, path,
+        ": cannot write: this is no regular file; choose another name");
+  const train::AtomicFile probe(path);
+}
+
+}  // namespace tools

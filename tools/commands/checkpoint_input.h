@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "data/dataset.h"
+#include "tools/commands/options.h"
+#include "train/metrics.h"
+#include "train/model.h"
+
+namespace tools {
+
+// What a verb that looks at a finished model works on.
+struct CheckpointInput {
+  train::LoadedModel loaded;
+  std::unique_ptr<data::Dataset> dataset;
+  data::Split split = data::Split::kTest;
+};
+
+// Adds --checkpoint, --data, --split, --limit, --batch, --ema, --threads and --json.
+void add_checkpoint_options(Options& options);
+
+// Reads them: checks the command line and that --json can be written, sets the threads, loads
+// the model and opens the data. Warnings about the checkpoint go to standard error. Error(kValue)
+// where the data set does not fit the model.
+CheckpointInput open_checkpoint_input(const Options& options);
+
+// Which checkpoint and data a result is about, for its JSON.
+train::Fields describe(const CheckpointInput& input, const Options& options);
+// The same in a line for a person.
+std::string headline(const CheckpointInput& input, const Options& options);
+
+// Where the model drops tokens by what else is in a batch, the line that says so; else empty.
+std::string neighbour_warning(const train::Config& config);
+
+// Prints `text` and writes `json`, one object on one line, to --json; with --json - standard
+// output holds the object alone.
+void write_result(const Options& options, const std::string& text, const std::string& json);
+
+// Throws Error(kIo) unless a file of this name can be written, so that long work does not end in
+// a path that never was.
+void check_writable(const std::string& path);
+
+}  // namespace tools

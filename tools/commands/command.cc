@@ -1,0 +1,19 @@
+#include "tools/commands/command.h"
+
+namespace tools {
+namespace {
+
+constexpr Command kCommands[] = {
+    {"train", "train a model from a recipe, or continue a run", &run_train},
+    {"eval", "measure the accuracy and loss of a trained model", &run_eval},
+    {"audit", "look inside the MoE layers: match, load, confidence, noise", &run_audit},
+    {"recipes", "list the recipes, or print one with every value and its source", &run_recipes},
+};
+
+}  // namespace
+
+std::span<const Command> commands() { return kCommands; }
+
+const char* program_version() { return ROBUSTMOE_VERSION; }
+
+}  // namespace tools

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <iosfwd>
+#include <span>
+
+#include "train/config.h"
+
+namespace tools {
+
+// A verb of the program. argv[0] is the verb itself; what run() returns is the exit code.
+struct Command {
+  const char* name;
+  const char* summary;
+  int (*run)(int argc, char** argv);
+};
+
+// All verbs there are, in the order of --help.
+std::span<const Command> commands();
+
+const char* program_version();
+
+// Each verb, in the file of its name.
+int run_train(int argc, char** argv);
+int run_eval(int argc, char** argv);
+int run_audit(int argc, char** argv);
+int run_recipes(int argc, char** argv);
+
+// Everything about one config: what `recipes NAME` prints.
+void print_recipe(const train::Config& config, std::ostream& out);
+
+}  // namespace tools

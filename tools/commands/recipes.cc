@@ -1,0 +1,50 @@
+#include "train/recipe.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <iostream>
+
+#include "tools/commands/command.h"
+#include "tools/commands/options.h"
+#include "train/config.h"
+
+namespace tools {
+namespace {
+
+void print_list(std::ostream& out) {
+  size_t width = 0;
+  for (const train::Recipe& recipe : train::embedded_recipes())
+    width = std::max(width, recipe.name.size());
+  for (const train::Recipe& recipe : train::embedded_recipes()) {
+    out << std::left << std::setw(static_cast<int>(width)) << recipe.name << "  "
+        << train::recipe_summary(recipe) << "\n";
+  }
+}
+
+}  // namespace
+
+// A config file: it can be saved, changed and given to --recipe.
+void print_recipe(const train::Config& config, std::ostream& out) {
+  for (const train::Recipe& recipe : train::embedded_recipes())
+    if (recipe.name == config.recipe) out << train::recipe_comment(recipe) << "\n";
+  out << train::to_toml(config, /*with_docs=*/true);
+}
+
+int run_recipes(int argc, char** argv) {
+  Options options("recipes", "List the recipes, or print one with every value and its source.");
+  options.add_positional("[NAME|FILE.toml]", "the recipe to print", 1);
+  options.add_value("set", "change a value first, may be repeated", "", "KEY=VALUE");
+  if (!options.parse(argc, argv)) return 0;
+  if (options.positional().empty()) {
+    if (options.has("set")) throw UsageError("recipes: --set needs the name of a recipe");
+    print_list(std::cout);
+    return 0;
+  }
+  train::Config config = train::load_config(options.positional().front());
+  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
+  train::validate(config);
+  print_recipe(config, std::cout);
+  return 0;
+}
+
+}  // namespace tools

@@ -1,0 +1,86 @@
+#include <csignal>
+
+#include <filesystem>
+#include <iostream>
+
+#include "data/dataset.h"
+#include "tools/commands/command.h"
+#include "tools/commands/options.h"
+#include "tools/commands/session.h"
+#include "train/trainer.h"
+
+namespace tools {
+namespace {
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+void request_stop(int) { stop_requested = 1; }
+
+Options train_options() {
+  Options options("train", "train a model");
+  options.add_value("recipe", "recipe name or TOML file (robustmoe recipes)", "", "NAME|FILE");
+  options.add_value("data", "data set; the recipe's data.source if not given", "", "KIND:PATH");
+  options.add_value("out", "run directory (default: runs/RECIPE)", "", "DIR");
+  options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
+  options.add_flag("resume", "continue the run in --out from its newest checkpoint");
+  options.add_value("threads", "threads of the training (default: all cores)", "", "N");
+  options.add_value("epochs", "same as --set train.epochs=N with train.steps=0", "", "N");
+  options.add_value("steps", "same as --set train.steps=N", "", "N");
+  options.add_value("seed", "same as --set train.seed=S", "", "S");
+  options.add_value("device", "cpu", "", "cpu");
+  options.add_value("precision", "f32", "", "f32");
+  return options;
+}
+
+// Everything that was said, in the order: recipe (or the run's own config), --data, shortcuts,
+// --set.
+train::Config config_from(const Options& options, const std::string& out) {
+  const bool from_run = options.has("resume") && !options.has("recipe");
+  train::Config config = train::load_config(from_run ? out + "/config.toml"
+                                                     : options.required("recipe"));
+  if (options.has("data")) config.data.source = options.get("data");
+  if (options.has("epochs")) {
+    train::set_value(config, "train.steps=0");
+    train::set_value(config, "train.epochs=" + options.get("epochs"));
+  }
+  for (const char* key : {"steps", "seed", "threads", "device", "precision"}) {
+    if (options.has(key)) {
+      train::set_value(config, std::string("train.") + key + "=" + options.get(key));
+    }
+  }
+  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
+  return config;
+}
+
+}  // namespace
+
+int run_train(int argc, char** argv) {
+  Options options = train_options();
+  if (!options.parse(argc, argv)) return 0;
+  if (!options.has("out") && options.has("resume") && !options.has("recipe")) {
+    throw UsageError("--resume needs --out DIR, the run to continue");
+  }
+  std::string out = options.get("out");
+  if (out.empty()) {
+    out = "runs/" + std::filesystem::path(options.required("recipe")).stem().string();
+  }
+  train::Config config = config_from(options, out);
+  engine::check(!config.data.source.empty(), engine::ErrorKind::kValue,
+                "no data set: give --data KIND:PATH, for example --data shapes:");
+  const auto training = data::open_dataset(config.data.source, data::Split::kTrain);
+  const auto test = data::open_dataset(config.data.source, data::Split::kTest);
+  train::adapt_to_data(config, training->info());
+  train::validate(config);
+  use_threads(config.train.threads);
+
+  std::signal(SIGINT, request_stop);
+  std::signal(SIGTERM, request_stop);
+  train::Trainer trainer(config, *training, test.get(),
+                         {.run_dir = out,
+                          .resume = options.has("resume"),
+                          .resume_command = "robustmoe train --resume --out " + out,
+                          .stop = &stop_requested});
+  return trainer.run() == train::Outcome::kStopped ? 3 : 0;
+}
+
+}  // namespace tools

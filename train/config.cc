@@ -1,0 +1,166 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <string_view>
+
+#include "engine/core/error.h"
+#include "train/config_fields.h"
+
+namespace train {
+namespace {
+
+using engine::ErrorKind;
+
+struct NamedSize {
+  const char* name;
+  int64_t width, layers, mlp, heads;
+};
+
+// vmoe: configs/vmoe_paper/common.py; T is the PRC fork's, in its file of the same name.
+constexpr NamedSize kSizes[] = {
+    {"T", 384, 8, 1024, 4},    {"S", 512, 8, 2048, 8},    {"B", 768, 12, 3072, 12},
+    {"L", 1024, 24, 4096, 16}, {"H", 1280, 32, 5120, 16},
+};
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+// The whole of `text` as a number.
+template <class T>
+bool read_number(std::string_view text, T& value) {
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  return result.ec == std::errc() && result.ptr == end;
+}
+
+// 1, 2.5, …; anything else stays what it is not: a number.
+GivenValue given_number(std::string_view text) {
+  int64_t whole = 0;
+  double real = 0;
+  if (read_number(text, whole)) return whole;
+  if (read_number(text, real)) return real;
+  return std::monostate();
+}
+
+GivenValue given_list(std::string_view text) {
+  if (text.size() >= 2 && text.front() == '[' && text.back() == ']')
+    text = text.substr(1, text.size() - 2);
+  std::vector<double> values;
+  for (size_t begin = 0; !trim(text).empty() && begin <= text.size();) {
+    const size_t comma = std::min(text.find(',', begin), text.size());
+    double value = 0;
+    if (!read_number(trim(text.substr(begin, comma - begin)), value)) return std::monostate();
+    values.push_back(value);
+    begin = comma + 1;
+  }
+  return values;
+}
+
+// What the text of a --set means for this field.
+GivenValue given_text(const Field& field, std::string_view text) {
+  if (std::holds_alternative<std::string*>(field.value)) return std::string(text);
+  if (std::holds_alternative<std::vector<double>*>(field.value)) return given_list(text);
+  if (std::holds_alternative<bool*>(field.value)) {
+    if (text == "true") return true;
+    if (text == "false") return false;
+    return std::monostate();
+  }
+  return given_number(text);
+}
+
+}  // namespace
+
+void apply_model_size(Config& config, Origin origin, bool keep_set) {
+  Config::Model& model = config.model;
+  for (const NamedSize& size : kSizes) {
+    if (model.size != size.name) continue;
+    const auto put = [&](const char* key, int64_t& target, int64_t value) {
+      Source& source = config.sources[key];
+      if (keep_set && source.origin == Origin::kSet && source.note.empty()) return;
+      target = value;
+      source = {origin, "model.size " + model.size};
+    };
+    put("model.width", model.width, size.width);
+    put("model.layers", model.layers, size.layers);
+    put("model.mlp", model.mlp, size.mlp);
+    put("model.heads", model.heads, size.heads);
+  }
+}
+
+void set_value(Config& config, const std::string& assignment) {
+  const std::string where = "--set " + assignment;
+  const size_t equals = assignment.find('=');
+  engine::check(equals != std::string::npos, ErrorKind::kValue, where,
+                ": expected group.key=value, such as moe.experts=4");
+  const std::string key(trim(std::string_view(assignment).substr(0, equals)));
+  const std::string_view text = trim(std::string_view(assignment).substr(equals + 1));
+  const Field field = find_field(config, key, where);
+  assign(field, given_text(field, text), text.empty() ? "empty" : std::string(text), where);
+  config.sources[key] = {Origin::kSet, ""};
+  if (key == "model.size") apply_model_size(config, Origin::kSet, /*keep_set=*/true);
+}
+
+std::vector<int64_t> moe_layer_indices(const Config& config) {
+  const std::string_view text = trim(config.moe.layers);
+  const int64_t layers = config.model.layers;
+  const auto wrong = [&](const std::string& why) {
+    engine::fail(ErrorKind::kValue, "moe.layers is \"", config.moe.layers, "\"", why,
+                 "; write none, \"last N\", \"every N\", \"last-odd N\" or a list such as \"5,7\"");
+  };
+  std::vector<int64_t> blocks;
+  if (text == "none") return blocks;
+
+  const size_t space = std::min(text.find(' '), text.size());
+  const std::string word(text.substr(0, space));
+  if (word == "last" || word == "every" || word == "last-odd") {
+    int64_t n = 0;
+    if (!read_number(trim(text.substr(space)), n) || n < 1) wrong(": N is a whole number above 0");
+    if (word == "every") {
+      for (int64_t b = n - 1; b < layers; b += n) blocks.push_back(b);
+      if (blocks.empty()) wrong(", but model.layers is only " + std::to_string(layers));
+      return blocks;
+    }
+    for (int64_t b = word == "last" ? 1 : 0; b < layers; b += 2) blocks.push_back(b);
+    const auto found = static_cast<int64_t>(blocks.size());
+    if (n > found)
+      wrong(", but model.layers = " + std::to_string(layers) + " has only " +
+            std::to_string(found) + " such blocks");
+    blocks.erase(blocks.begin(), blocks.begin() + (found - n));
+    return blocks;
+  }
+
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t comma = std::min(text.find(',', begin), text.size());
+    int64_t block = 0;
+    if (!read_number(trim(text.substr(begin, comma - begin)), block)) wrong("");
+    if (block < 0 || block >= layers)
+      wrong(", but blocks go from 0 to " + std::to_string(layers - 1) +
+            " (model.layers = " + std::to_string(layers) + ")");
+    if (!blocks.empty() && block <= blocks.back()) wrong(", which is not ascending");
+    blocks.push_back(block);
+    begin = comma + 1;
+  }
+  return blocks;
+}
+
+std::string config_hash(const Config& config) {
+  Config copy = config;
+  // Where the data lie may change, what kind they are may not.
+  copy.data.source.resize(std::min(copy.data.source.find(':'), copy.data.source.size()));
+  uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
+  visit(copy, [&](const Field& field) {
+    if (field.resumable) return;
+    for (const char c : field.key + "=" + toml_value(field) + "\n")
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  });
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+}  // namespace train

@@ -1,0 +1,213 @@
+#include "train/config_fields.h"
+
+#include <limits>
+#include <utility>
+
+namespace train {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr Range kAnyCount{0, 9007199254740991.0};  // 2^53 - 1: exact as a double, and in JSON
+constexpr Range kFraction{0, 1};
+constexpr Range kBelowOne{0, 1, false, true};
+constexpr Range kNotNegative{0, kInf, false, true};
+constexpr Range kPositive{0, kInf, true, true};
+constexpr Range kFinite{-kInf, kInf, true, true};
+
+// May this key differ when a run is resumed?
+enum class Resume : uint8_t { kMustMatch, kMayDiffer };
+
+class Listing {
+ public:
+  void group(const std::string& name) { prefix_ = name + "."; }
+  void integer(const char* name, int64_t& value, Range range, const char* doc,
+               Resume resume = Resume::kMustMatch) {
+    add({prefix_ + name, &value, range, {}, doc}, resume);
+  }
+  void real(const char* name, double& value, Range range, const char* doc) {
+    add({prefix_ + name, &value, range, {}, doc}, Resume::kMustMatch);
+  }
+  void flag(const char* name, bool& value, const char* doc) {
+    add({prefix_ + name, &value, {}, {}, doc}, Resume::kMustMatch);
+  }
+  void text(const char* name, std::string& value, const char* doc) {
+    add({prefix_ + name, &value, {}, {}, doc}, Resume::kMustMatch);
+  }
+  void choice(const char* name, std::string& value, std::vector<std::string> choices,
+              const char* doc, Resume resume = Resume::kMustMatch) {
+    add({prefix_ + name, &value, {}, std::move(choices), doc}, resume);
+  }
+  void list(const char* name, std::vector<double>& value, Range range, const char* doc) {
+    add({prefix_ + name, &value, range, {}, doc}, Resume::kMustMatch);
+  }
+  std::vector<Field> take() { return std::move(fields_); }
+
+ private:
+  void add(Field field, Resume resume) {
+    field.resumable = resume == Resume::kMayDiffer;
+    fields_.push_back(std::move(field));
+  }
+  std::string prefix_;
+  std::vector<Field> fields_;
+};
+
+void list_model(Listing& to, Config::Model& m) {
+  to.group("model");
+  to.choice("size", m.size, {"custom", "T", "S", "B", "L", "H"},
+            "A named size sets width, mlp, heads and layers, unless they are given too.");
+  to.integer("width", m.width, {1, 65536}, "Numbers in a token.");
+  to.integer("mlp", m.mlp, {1, 262144}, "Hidden width of an MLP and of an expert.");
+  to.integer("heads", m.heads, {1, 1024}, "Attention heads; width is a multiple of it.");
+  to.integer("layers", m.layers, {1, 1024}, "Transformer blocks.");
+  to.integer("patch", m.patch, {1, 1024}, "Side of a patch in pixels.");
+  to.integer("image_size", m.image_size, {1, 8192},
+             "Side of the image the model sees in pixels; a multiple of patch.");
+  to.integer("channels", m.channels, {0, 64}, "Channels of the image; 0: as the data.");
+  to.integer("classes", m.classes, {0, 1000000}, "Classes; 0: as the data.");
+  to.choice("gelu", m.gelu, {"tanh", "erf"}, "GELU by its tanh approximation or exactly.");
+  to.choice("pool", m.pool, {"token", "mean"},
+            "What is classified: the class token, or the mean of the patches.");
+  to.flag("pre_logits", m.pre_logits, "A dense layer and tanh before the head.");
+}
+
+void list_moe(Listing& to, Config::Moe& m) {
+  to.group("moe");
+  to.text("layers", m.layers,
+          "Blocks with experts: none, \"last N\" (of the odd 0-based blocks), \"every N\" (blocks "
+          "N-1, 2N-1, ...), \"last-odd N\" (of the even 0-based blocks, as the PRC fork counts) "
+          "or a 0-based list such as \"5,7\".");
+  to.integer("experts", m.experts, {1, 4096}, "Experts in such a block.");
+  to.integer("top_k", m.top_k, {1, 4096}, "Experts that a token is sent to.");
+  to.real("noise_std", m.noise_std, kNotNegative,
+          "Noise on the router's logits in training, of standard deviation noise_std / experts.");
+  to.choice("dispatch", m.dispatch, {"dropless", "capacity"},
+            "Whether experts take all tokens or, in training, only up to a capacity.");
+  to.real("capacity_factor", m.capacity_factor, kPositive,
+          "Capacity in training, as a multiple of an expert's fair share.");
+  to.real("eval_capacity_factor", m.eval_capacity_factor, kNotNegative,
+          "The same at evaluation; 0: dropless, no prediction depends on its batch.");
+  to.integer("capacity_multiple_of", m.capacity_multiple_of, {1, 4096},
+             "A capacity is rounded up to a multiple of this.");
+  to.integer("group_images", m.group_images, {1, 1048576},
+             "Views whose tokens compete for the same capacity.");
+  to.choice("expert_init", m.expert_init, {"independent", "identical"},
+            "Whether the experts of a block start differently or as copies.");
+  to.real("expert_dropout", m.expert_dropout, kBelowOne, "Dropout inside the experts.");
+  to.real("importance_weight", m.importance_weight, kNotNegative,
+          "Weight of the importance loss, 0: off.");
+  to.real("load_weight", m.load_weight, kNotNegative, "Weight of the load loss, 0: off.");
+}
+
+void list_prc(Listing& to, Config::Prc& p) {
+  to.group("prc");
+  to.choice("form", p.form, {"none", "paper", "fork"},
+            "Pairwise router consistency: off, Eq. 4 of the paper, or its code's diagonal term.");
+  to.real("lambda_diag", p.lambda_diag, kNotNegative, "Weight of the diagonal term.");
+  to.real("lambda_off", p.lambda_off, kNotNegative, "Weight of the off-diagonal term.");
+  to.flag("class_token", p.class_token, "Whether the two class tokens are a pair as well.");
+  to.choice("pairs", p.pairs, {"matched", "shuffled"},
+            "True correspondences, or as a control that must not help shuffled ones.");
+}
+
+void list_data(Listing& to, Config::Data& d) {
+  to.group("data");
+  to.text("source", d.source, "KIND:PATH of the data set; empty: given by --data.");
+  to.flag("two_view", d.two_view, "Two augmented views of each image in a batch.");
+  to.integer("workers", d.workers, {0, 1024}, "Loader threads; 0: load in the training thread.",
+             Resume::kMayDiffer);
+  to.integer("prefetch", d.prefetch, {1, 1024}, "Batches prepared ahead.", Resume::kMayDiffer);
+  to.integer("limit", d.limit, kAnyCount, "Use only the first so many training images; 0: all.");
+}
+
+void list_augment(Listing& to, Config::Augment& a) {
+  to.group("augment");
+  to.choice("crop", a.crop, {"none", "inception", "pad"},
+            "Training crop: none, of random area and aspect, or of an image padded by zeros.");
+  to.real("area_min", a.area_min, {0, 1, true}, "Smallest share of the area (inception).");
+  to.real("area_max", a.area_max, {0, 1, true}, "Largest share of the area (inception).");
+  to.real("area_min_b", a.area_min_b, kFraction, "area_min of the second view; 0: the same.");
+  to.real("area_max_b", a.area_max_b, kFraction, "area_max of the second view; 0: the same.");
+  to.real("aspect_min", a.aspect_min, kPositive, "Smallest width / height (inception).");
+  to.real("aspect_max", a.aspect_max, kPositive, "Largest width / height (inception).");
+  to.integer("pad", a.pad, {0, 1024}, "Pixels of padding on each side (pad).");
+  to.flag("flip", a.flip, "Mirror half of the training images.");
+  to.real("low", a.low, kFinite, "What black becomes.");
+  to.real("high", a.high, kFinite, "What white becomes.");
+  to.list("mean", a.mean, kFinite,
+          "Subtracted per channel after low and high; one number for all or one each; empty: off.");
+  to.list("stddev", a.stddev, kPositive, "Divided by per channel, goes with mean.");
+}
+
+void list_optimizer(Listing& to, Config::Optimizer& o) {
+  to.group("optimizer");
+  to.choice("name", o.name, {"adam", "sgd"}, "Adam, or SGD with momentum.");
+  to.real("beta1", o.beta1, kBelowOne, "Decay of the first moment (adam).");
+  to.real("beta2", o.beta2, kBelowOne, "Decay of the second moment (adam).");
+  to.real("eps", o.eps, kPositive, "Added to the root of the second moment (adam).");
+  to.real("momentum", o.momentum, kBelowOne, "Momentum (sgd).");
+  to.real("weight_decay", o.weight_decay, kNotNegative,
+          "Decoupled decay, multiplied by the learning rate.");
+  to.choice("decay", o.decay, {"kernels", "all", "none"}, "Which parameters decay.");
+  to.real("clip", o.clip, kNotNegative, "Largest global norm of the gradient; 0: off.");
+}
+
+void list_schedule(Listing& to, Config::Schedule& s) {
+  to.group("schedule");
+  to.choice("kind", s.kind, {"constant", "linear", "cosine"}, "Learning rate after the warm-up.");
+  to.real("peak", s.peak, kPositive, "Learning rate at the end of the warm-up.");
+  to.real("end", s.end, kNotNegative, "Learning rate at the last step (linear, cosine).");
+  to.integer("warmup_steps", s.warmup_steps, kAnyCount, "Steps of linear warm-up from 0.");
+}
+
+void list_train(Listing& to, Config::Train& t) {
+  to.group("train");
+  to.integer("steps", t.steps, kAnyCount, "Updates; 0: from epochs.");
+  to.integer("epochs", t.epochs, {0, 1000000}, "Passes over the data, used where steps is 0.");
+  to.integer("batch", t.batch, {1, 1048576},
+             "Views per update: 128 are 64 pairs where data.two_view is on.");
+  to.integer("micro_batch", t.micro_batch, {0, 1048576},
+             "Views computed at once, a divisor of batch; 0: the whole batch. Batch statistics "
+             "(PRC, importance, load) are then per micro-batch.");
+  to.choice("loss", t.loss, {"softmax", "sigmoid"}, "Cross-entropy over classes or per class.");
+  to.real("ema", t.ema, kBelowOne, "Decay of the averaged weights; 0: off.");
+  to.integer("seed", t.seed, kAnyCount, "Seed of every random number.");
+  to.integer("threads", t.threads, {0, 4096}, "Threads; 0: all cores. Changes no result.",
+             Resume::kMayDiffer);
+  to.choice("precision", t.precision, {"f32"}, "Number format of products and activations.");
+  to.choice("device", t.device, {"cpu"}, "Where the model runs.", Resume::kMayDiffer);
+}
+
+void list_outputs(Listing& to, Config& c) {
+  to.group("eval");
+  to.integer("batch", c.eval.batch, {1, 1048576}, "Images computed at once.", Resume::kMayDiffer);
+  to.integer("every", c.eval.every, kAnyCount, "Steps between evaluations; 0: only at the end.",
+             Resume::kMayDiffer);
+  to.integer("limit", c.eval.limit, kAnyCount, "Use only the first so many test images; 0: all.",
+             Resume::kMayDiffer);
+  to.group("checkpoint");
+  to.integer("every", c.checkpoint.every, kAnyCount,
+             "Steps between checkpoints; 0: only at the end.", Resume::kMayDiffer);
+  to.integer("keep", c.checkpoint.keep, {1, 1000000}, "Newest checkpoints kept, beside the best.",
+             Resume::kMayDiffer);
+  to.group("log");
+  to.integer("every", c.log.every, {1, 9007199254740991.0}, "Steps between lines of the log.",
+             Resume::kMayDiffer);
+}
+
+}  // namespace
+
+std::vector<Field> fields(Config& config) {
+  Listing to;
+  list_model(to, config.model);
+  list_moe(to, config.moe);
+  list_prc(to, config.prc);
+  list_data(to, config.data);
+  list_augment(to, config.augment);
+  list_optimizer(to, config.optimizer);
+  list_schedule(to, config.schedule);
+  list_train(to, config.train);
+  list_outputs(to, config);
+  return to.take();
+}
+
+}  // namespace train

@@ -1,0 +1,111 @@
+#include <string>
+
+#include "engine/core/error.h"
+#include "train/config.h"
+
+namespace train {
+namespace {
+
+template <class... Parts>
+void require(bool ok, const Parts&... parts) {
+  engine::check(ok, engine::ErrorKind::kValue, parts...);
+}
+
+void validate_model(const Config& c) {
+  const Config::Model& m = c.model;
+  require(m.image_size % m.patch == 0, "model.image_size = ", m.image_size,
+          " is not a multiple of model.patch = ", m.patch, ": change one of them");
+  require(m.width % m.heads == 0, "model.width = ", m.width,
+          " is not a multiple of model.heads = ", m.heads, ": change one of them");
+  require(m.classes != 1, "model.classes = 1 leaves nothing to learn: 0 takes the data's number");
+}
+
+void validate_moe(const Config& c) {
+  const Config::Moe& m = c.moe;
+  require(m.top_k <= m.experts, "moe.top_k = ", m.top_k, " is more than moe.experts = ", m.experts,
+          ": a token goes to different experts, so lower moe.top_k");
+  if (moe_layer_indices(c).empty()) {
+    require(
+        c.prc.form == "none", "prc.form = \"", c.prc.form,
+        "\" needs blocks with experts, but moe.layers is none: name some, or set prc.form=none");
+    return;
+  }
+  require(m.load_weight == 0 || m.noise_std > 0, "moe.load_weight = ", m.load_weight,
+          " needs router noise, but moe.noise_std is 0: the load loss is defined by that noise, so "
+          "set one of them otherwise");
+  if (m.dispatch == "capacity") {
+    const bool whole = c.train.micro_batch == 0;
+    const int64_t views = whole ? c.train.batch : c.train.micro_batch;
+    require(views % m.group_images == 0, whole ? "train.batch = " : "train.micro_batch = ", views,
+            " is not a multiple of moe.group_images = ", m.group_images,
+            ", which moe.dispatch=capacity needs: change one of them");
+  }
+  require(m.eval_capacity_factor == 0 || c.eval.batch % m.group_images == 0,
+          "eval.batch = ", c.eval.batch,
+          " is not a multiple of moe.group_images = ", m.group_images,
+          ", which moe.eval_capacity_factor > 0 needs: change one of them");
+}
+
+void validate_prc(const Config& c) {
+  if (c.prc.form == "none") return;
+  require(c.data.two_view, "prc.form = \"", c.prc.form,
+          "\" compares two views of an image, but data.two_view is false: set data.two_view=true");
+  require(c.moe.experts >= 2, "prc.form = \"", c.prc.form,
+          "\" compares experts, but moe.experts is 1: set at least 2");
+}
+
+void validate_data(const Config& c) {
+  const Config::Augment& a = c.augment;
+  const size_t colon = c.data.source.find(':');
+  require(c.data.source.empty() || (colon != std::string::npos && colon > 0), "data.source = \"",
+          c.data.source, "\" has no kind: write KIND:PATH, such as cifar10:/path/to/folder");
+  require(a.area_min <= a.area_max, "augment.area_min = ", a.area_min,
+          " is above augment.area_max = ", a.area_max, ": exchange them");
+  const double min_b = a.area_min_b > 0 ? a.area_min_b : a.area_min;
+  const double max_b = a.area_max_b > 0 ? a.area_max_b : a.area_max;
+  require(min_b <= max_b, "augment.area_min_b = ", min_b, " is above augment.area_max_b = ", max_b,
+          " (0 takes the first view's): exchange them");
+  require(a.aspect_min <= a.aspect_max, "augment.aspect_min = ", a.aspect_min,
+          " is above augment.aspect_max = ", a.aspect_max, ": exchange them");
+  require(a.low < a.high, "augment.low = ", a.low, " is not below augment.high = ", a.high,
+          ": black must become less than white");
+  const size_t n = a.mean.size();
+  require(n == a.stddev.size(), "augment.mean has ", n, " numbers and augment.stddev ",
+          a.stddev.size(), ": give as many of each");
+  const int64_t channels = c.model.channels;
+  require(n <= 1 || channels == 0 || static_cast<int64_t>(n) == channels, "augment.mean has ", n,
+          " numbers, but model.channels is ", channels, ": give one number, or one a channel");
+}
+
+void validate_training(const Config& c) {
+  const Config::Train& t = c.train;
+  require(t.steps > 0 || t.epochs > 0,
+          "train.steps and train.epochs are both 0: set one of them, such as train.steps=1000");
+  if (t.micro_batch > 0)
+    require(t.batch % t.micro_batch == 0, "train.batch = ", t.batch,
+            " is not a multiple of train.micro_batch = ", t.micro_batch, ": change one of them");
+  if (c.data.two_view) {
+    require(t.batch % 2 == 0, "train.batch = ", t.batch,
+            " is odd, but with data.two_view=true every image brings two views: make it even");
+    require(t.micro_batch % 2 == 0, "train.micro_batch = ", t.micro_batch,
+            " is odd and would part two views of an image (data.two_view=true): make it even");
+  }
+  const Config::Schedule& s = c.schedule;
+  require(t.steps == 0 || s.warmup_steps <= t.steps, "schedule.warmup_steps = ", s.warmup_steps,
+          " is more than train.steps = ", t.steps, ": shorten the warm-up or train longer");
+  require(s.kind == "constant" || s.end <= s.peak, "schedule.end = ", s.end,
+          " is above schedule.peak = ", s.peak,
+          ": the rate falls after the warm-up, lower the end");
+}
+
+}  // namespace
+
+void validate(const Config& config) {
+  validate_model(config);
+  validate_moe(config);
+  validate_prc(config);
+  validate_data(config);
+  validate_training(config);
+}
+
+}  // namespace train

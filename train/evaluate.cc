@@ -1,0 +1,113 @@
+#include "train/evaluate.h"
+
+#include <algorithm>
+
+#include "nn/module.h"
+#include "train/model.h"
+
+namespace train {
+
+using engine::check;
+using engine::CrossEntropy;
+using engine::ErrorKind;
+using engine::Tensor;
+
+bool depends_on_neighbours(const moe::MoeConfig& config) {
+  return config.dispatch == moe::Dispatch::kCapacity && config.eval_capacity_factor > 0;
+}
+
+Tensor Inference::filled_up(const Tensor& images) {
+  const moe::VmoeConfig& config = vmoe_.config();
+  const int64_t group = config.moe.group_images, count = images.shape()[0];
+  const bool grouped = !config.moe_layers.empty() && depends_on_neighbours(config.moe);
+  if (!grouped || group <= 0 || count % group == 0) return images;
+  const int64_t full = (count + group - 1) / group * group;
+  const engine::Shape shape{full, images.shape()[1], images.shape()[2], images.shape()[3]};
+  if (!filled_.tensor().defined() || filled_.tensor().shape() != shape) {
+    filled_ = engine::Buffer(shape, images.dtype(), images.device());
+  }
+  float* end = std::copy_n(images.data<const float>(), images.numel(), filled_.data<float>());
+  std::fill(end, filled_.data<float>() + shape.numel(), 0.0f);
+  return filled_.tensor();
+}
+
+const moe::VmoeOutput& Inference::run(const Tensor& images) {
+  tape_.clear();
+  arena_.reset();
+  nn::Forward f{.tape = tape_, .mode = nn::Mode::kEval, .param_grads = false, .sample_ids = {}};
+  vmoe_.forward(f, tape_.input(filled_up(images)), output_);
+  return output_;
+}
+
+CrossEntropy classification_loss(const Config& config) {
+  return config.train.loss == "sigmoid" ? CrossEntropy::kSigmoid : CrossEntropy::kSoftmax;
+}
+
+namespace {
+
+// log(1 + e^x) without overflow.
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
+
+}  // namespace
+
+double image_loss(const float* logits, int64_t classes, int32_t label, CrossEntropy kind) {
+  double sum = 0;
+  if (kind == CrossEntropy::kSigmoid) {
+    for (int64_t c = 0; c < classes; ++c) sum += softplus(logits[c]);
+    return sum - logits[label];
+  }
+  const double largest = *std::max_element(logits, logits + classes);
+  for (int64_t c = 0; c < classes; ++c) sum += std::exp(logits[c] - largest);
+  return largest + std::log(sum) - logits[label];
+}
+
+int32_t predicted_class(const float* logits, int64_t classes) {
+  return static_cast<int32_t>(std::max_element(logits, logits + classes) - logits);
+}
+
+void EvaluationSum::add(const Tensor& logits, std::span<const int32_t> labels) {
+  const int64_t classes = logits.shape()[1];
+  const float* row = logits.data<const float>();
+  for (const int32_t label : labels) {
+    check(label >= 0 && label < classes, ErrorKind::kValue, "evaluation: image ", n_,
+          " has label ", label, ", but the model has ", classes, " classes");
+    check(std::all_of(row, row + classes, [](float x) { return std::isfinite(x); }),
+          ErrorKind::kValue, "evaluation: the model's output for image ", n_,
+          " is not finite: its weights have diverged");
+    const double loss = image_loss(row, classes, label, kind_);
+    correct_ += predicted_class(row, classes) == label ? 1 : 0;
+    loss_ += loss;
+    loss_square_ += loss * loss;
+    ++n_;
+    row += classes;
+  }
+}
+
+Evaluation EvaluationSum::result() const {
+  Evaluation e;
+  if (n_ == 0) return e;
+  const auto n = static_cast<double>(n_);
+  e.n = n_;
+  e.accuracy = static_cast<double>(correct_) / n;
+  e.accuracy_se = share_error(e.accuracy, n_);
+  e.loss = loss_ / n;
+  const double spread = std::max(0.0, loss_square_ - loss_ * e.loss);
+  if (n_ > 1) e.loss_se = std::sqrt(spread / (n * (n - 1)));
+  return e;
+}
+
+Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader) {
+  EvaluationSum sum(classification_loss(config));
+  while (const data::Batch* batch = loader.next()) {
+    sum.add(inference.run(pixels_of(*batch, config)).logits, batch->labels);
+  }
+  return sum.result();
+}
+
+Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset) {
+  Inference inference(vmoe);
+  data::Loader loader = data::Loader::evaluation(dataset, evaluation_loader(config));
+  return evaluate(inference, config, loader);
+}
+
+}  // namespace train

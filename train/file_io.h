@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "engine/core/error.h"
+
+// Files that are either whole or not there. Whatever is being written carries a name that
+// begins with kUnfinished, beside the name it will get; a kill leaves at most such a name.
+namespace train {
+
+inline constexpr std::string_view kUnfinished = ".writing-";
+
+// Size of a file and zlib's CRC-32 of its bytes.
+struct FileSum {
+  int64_t bytes = 0;
+  uint32_t crc32 = 0;
+  bool operator==(const FileSum&) const = default;
+};
+
+// Throws Error(kIo): "PATH: cannot ACTION: <reason of the system>; <what to do>".
+[[noreturn]] void fail_io(const std::string& path, const std::string& action, int error_number,
+                          engine::Blame blame = engine::ErrorKind::kIo);
+
+// Writes a file beside `path` and puts it in its place in commit(), which returns only when
+// the content and the name are on the disk. Until then a file that was there is untouched.
+// Destroyed without commit(), it removes what it wrote. All failures are Error(kIo).
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* data, int64_t bytes);
+  void write(std::string_view text) { write(text.data(), static_cast<int64_t>(text.size())); }
+  // The sum is of the bytes given to write(), not of what the disk made of them.
+  FileSum commit();
+
+ private:
+  std::string path_, unfinished_;
+  int file_ = -1;
+  FileSum sum_;
+};
+
+// A regular file read at any offset. Error(kIo) where the system refuses, Error(kFormat) where
+// the file ends before the bytes asked for.
+class ReadFile {
+ public:
+  explicit ReadFile(const std::string& path);
+  ~ReadFile();
+  ReadFile(const ReadFile&) = delete;
+  ReadFile& operator=(const ReadFile&) = delete;
+
+  void read(int64_t offset, void* out, int64_t bytes) const;
+  int64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int file_ = -1;
+  int64_t size_ = 0;
+};
+
+FileSum write_file(const std::string& path, std::string_view content);
+// The whole of a small file; one above most_bytes is Error(kFormat).
+std::string read_file(const std::string& path, int64_t most_bytes = int64_t{64} << 20);
+FileSum sum_file(const std::string& path);
+
+// Where `path` is written until it is finished: the same folder, a name with kUnfinished.
+std::string unfinished_path(const std::string& path);
+void make_folders(const std::string& path);
+// Returns when the names in a folder are on the disk.
+void flush_folder(const std::string& path);
+void rename_path(const std::string& from, const std::string& to);
+// Gives `from` the name `to`; a folder that has this name is removed in the same instant.
+void replace_folder(const std::string& from, const std::string& to);
+// Deletes a folder so that its name never stands for a part of it.
+void remove_folder(const std::string& path);
+// Deletes what earlier processes left unfinished in a folder; returns how many there were.
+// Only for a folder that no other process writes to.
+int64_t remove_unfinished(const std::string& folder);
+
+}  // namespace train

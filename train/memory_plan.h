@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "moe/vmoe.h"
+#include "train/config.h"
+
+namespace train {
+
+// Bytes a training run needs, by what for. Weights, gradients and optimizer slabs are exact;
+// activations are counted tensor by tensor from the sizes, gradients of activations as the
+// widest block's, since each is reused once its op has run.
+struct MemoryPlan {
+  int64_t parameters = 0;   // count
+  int64_t weights = 0, gradients = 0, optimizer = 0, ema = 0;
+  int64_t activations = 0;  // of one micro-batch, everything backward needs
+  int64_t moe = 0;          // the part of activations that MoE layers take
+  int64_t batches = 0;      // the loader's ring
+  int64_t total() const {
+    return weights + gradients + optimizer + ema + activations + batches;
+  }
+  std::string text() const;  // a few lines for a person
+};
+MemoryPlan plan_memory(const Config& config, int64_t parameters);
+
+// Memory this process may use: the smaller of what the system has available and what its
+// control group leaves. 0 where neither can be read.
+int64_t available_memory();
+
+// Error(kValue) with the arithmetic if the plan does not fit into `available` bytes
+// (0: unknown, passes).
+void check_fits(const MemoryPlan& plan, int64_t available);
+
+}  // namespace train

@@ -1,0 +1,161 @@
+#include "train/model.h"
+
+#include <algorithm>
+
+namespace train {
+
+using engine::check;
+using engine::Device;
+using engine::Dtype;
+using engine::ErrorKind;
+using engine::Tensor;
+
+moe::VmoeConfig vmoe_config(const Config& config) {
+  moe::VmoeConfig out;
+  nn::VitConfig& v = out.vit;
+  v.image_size = config.model.image_size;
+  v.channels = config.model.channels;
+  v.patch = config.model.patch;
+  v.classes = config.model.classes;
+  v.width = config.model.width;
+  v.mlp = config.model.mlp;
+  v.heads = config.model.heads;
+  v.layers = config.model.layers;
+  v.pre_logits = config.model.pre_logits;
+  v.pool = config.model.pool == "mean" ? nn::Pool::kMean : nn::Pool::kToken;
+  v.gelu = config.model.gelu == "erf" ? engine::GeluForm::kErf : engine::GeluForm::kTanh;
+  moe::MoeConfig& m = out.moe;
+  m.experts = config.moe.experts;
+  m.top_k = config.moe.top_k;
+  m.noise_std = config.moe.noise_std;
+  m.dispatch = config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity
+                                                 : moe::Dispatch::kDropless;
+  m.capacity_factor = config.moe.capacity_factor;
+  m.eval_capacity_factor = config.moe.eval_capacity_factor;
+  m.capacity_multiple_of = config.moe.capacity_multiple_of;
+  m.group_images = config.moe.group_images;
+  m.identical_experts = config.moe.expert_init == "identical";
+  m.expert_dropout = config.moe.expert_dropout;
+  out.moe_layers = moe_layer_indices(config);
+  return out;
+}
+
+Model::Model(const Config& config, bool with_grads, Dtype dtype) : vmoe(vmoe_config(config)) {
+  nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(vmoe, dtype);
+}
+
+LoadedModel load_model(const std::string& checkpoint, bool ema) {
+  LoadedModel out;
+  const Loaded peeked = peek_checkpoint(checkpoint);
+  const auto text = peeked.metadata.find("config");
+  check(text != peeked.metadata.end(), ErrorKind::kFormat, peeked.path,
+        ": the weights carry no \"config\" in their metadata, so the model they belong to is "
+        "unknown");
+  out.config = parse_config(text->second, peeked.path + " (config)", Origin::kFile);
+  out.model = std::make_unique<Model>(out.config, false);
+  out.loaded = load_checkpoint(peeked.path, out.model->params,
+                               ema ? LoadWhat::kEma : LoadWhat::kWeights);
+  out.loaded.warnings.insert(out.loaded.warnings.begin(), peeked.warnings.begin(),
+                             peeked.warnings.end());
+  return out;
+}
+
+void adapt_to_data(Config& config, const data::Info& info) {
+  const auto adapt = [&](const char* key, int64_t& value, int64_t from_data, bool must_equal) {
+    if (!config.by_hand(key) || value == 0) {
+      value = from_data;
+    } else {
+      check(!must_equal || value == from_data, ErrorKind::kValue, key, " = ", value,
+            " was set by hand, but the data set ", info.kind, " has ", from_data);
+    }
+  };
+  adapt("model.channels", config.model.channels, info.channels, true);
+  adapt("model.classes", config.model.classes, info.classes, false);
+  check(config.model.classes >= info.classes, ErrorKind::kValue, "model.classes = ",
+        config.model.classes, " is fewer than the ", info.classes, " classes of ", info.kind);
+  // A square image of another size than the model's is resized only if the size was chosen.
+  if (!config.by_hand("model.image_size") && info.height == info.width) {
+    config.model.image_size = info.height;
+  }
+}
+
+namespace {
+
+data::Crop crop_of(const std::string& name) {
+  if (name == "inception") return data::Crop::kInception;
+  if (name == "pad") return data::Crop::kPad;
+  return data::Crop::kNone;
+}
+
+data::LoaderOptions common_loader(const Config& config) {
+  data::LoaderOptions o;
+  o.image_size = config.model.image_size;
+  o.patch = config.model.patch;
+  o.low = config.augment.low;
+  o.high = config.augment.high;
+  o.mean.assign(config.augment.mean.begin(), config.augment.mean.end());
+  o.stddev.assign(config.augment.stddev.begin(), config.augment.stddev.end());
+  o.seed = static_cast<uint64_t>(config.train.seed);
+  o.workers = config.data.workers;
+  o.prefetch = config.data.prefetch;
+  return o;
+}
+
+}  // namespace
+
+data::LoaderOptions training_loader(const Config& config) {
+  data::LoaderOptions o = common_loader(config);
+  o.two_view = config.data.two_view;
+  o.batch = config.train.batch / (o.two_view ? 2 : 1);
+  o.limit = config.data.limit;
+  data::ViewOptions& a = o.view_a;
+  a.crop = crop_of(config.augment.crop);
+  a.area_min = config.augment.area_min;
+  a.area_max = config.augment.area_max;
+  a.aspect_min = config.augment.aspect_min;
+  a.aspect_max = config.augment.aspect_max;
+  a.pad = config.augment.pad;
+  a.flip = config.augment.flip;
+  o.view_b = a;
+  if (config.augment.area_min_b > 0) o.view_b.area_min = config.augment.area_min_b;
+  if (config.augment.area_max_b > 0) o.view_b.area_max = config.augment.area_max_b;
+  return o;
+}
+
+data::LoaderOptions evaluation_loader(const Config& config) {
+  data::LoaderOptions o = common_loader(config);
+  o.batch = config.eval.batch;
+  o.limit = config.eval.limit;
+  o.shuffle = false;
+  return o;
+}
+
+data::LoaderOptions audit_loader(const Config& config, uint64_t seed) {
+  data::LoaderOptions o = training_loader(config);
+  o.two_view = true;
+  o.batch = std::max<int64_t>(1, config.eval.batch / 2);
+  o.limit = config.eval.limit;
+  o.shuffle = false;
+  o.seed = seed;
+  return o;
+}
+
+Tensor pixels_of(const data::Batch& batch, const Config& config) {
+  const int64_t s = config.model.image_size;
+  return Tensor(const_cast<float*>(batch.pixels.data()),  // NOLINT: a view for reading
+                {batch.views, config.model.channels, s, s}, Dtype::kF32, Device::kCpu);
+}
+
+Tensor labels_of(const data::Batch& batch) {
+  return Tensor(const_cast<int32_t*>(batch.labels.data()), {batch.views}, Dtype::kI32,
+                Device::kCpu);
+}
+
+Tensor match_of(const data::Batch& batch) {
+  const int64_t patches =
+      batch.sources > 0 ? static_cast<int64_t>(batch.match.size()) / batch.sources : 0;
+  return Tensor(const_cast<int32_t*>(batch.match.data()), {batch.sources, patches}, Dtype::kI32,
+                Device::kCpu);
+}
+
+}  // namespace train

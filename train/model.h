@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "engine/core/param_store.h"
+#include "moe/vmoe.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+
+// From a Config to the objects it describes. The one place where names of the config become
+// types of the libraries.
+namespace train {
+
+moe::VmoeConfig vmoe_config(const Config& config);
+
+// A model with its weights. Neither copied nor moved: layers point into the store.
+struct Model {
+  // Weights from (config.train.seed, path). Gradients only where asked for.
+  Model(const Config& config, bool with_grads, engine::Dtype dtype = engine::Dtype::kF32);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  moe::Vmoe vmoe;
+  engine::ParamStore params;
+};
+
+// What a checkpoint says about itself and the model it holds.
+struct LoadedModel {
+  Config config;
+  std::unique_ptr<Model> model;
+  Loaded loaded;
+};
+// Reads the config from the checkpoint's metadata, builds the model and fills it. `ema`: the
+// averaged weights (Error(kFormat) if there are none).
+LoadedModel load_model(const std::string& checkpoint, bool ema);
+
+// Fills what the data set decides (channels, image size, classes) unless set by hand; where a
+// value set by hand does not fit the data: Error(kValue).
+void adapt_to_data(Config& config, const data::Info& info);
+
+// The training stream: config.train.batch views a step, two views of each image if
+// data.two_view, in the config's augmentation.
+data::LoaderOptions training_loader(const Config& config);
+// One plain view of every image, in order, config.eval.batch at a time.
+data::LoaderOptions evaluation_loader(const Config& config);
+// The two views of every image that audits compare: the config's own augmentation, drawn with
+// `seed`, in order.
+data::LoaderOptions audit_loader(const Config& config, uint64_t seed);
+
+// A tensor over a batch's own memory (no copy).
+engine::Tensor pixels_of(const data::Batch& batch, const Config& config);
+engine::Tensor labels_of(const data::Batch& batch);
+engine::Tensor match_of(const data::Batch& batch);  // (sources, patches) i32
+
+}  // namespace train

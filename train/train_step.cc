@@ -1,0 +1,113 @@
+#include "train/train_step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/schedule.h"
+
+namespace train {
+
+using engine::check;
+using engine::ErrorKind;
+using engine::Slab;
+using engine::Tensor;
+
+int64_t total_steps(const Config& config, int64_t images) {
+  if (config.train.steps > 0) return config.train.steps;
+  check(config.train.epochs > 0, ErrorKind::kValue,
+        "how long to train is not said: set train.steps or train.epochs");
+  const int64_t per_step = config.train.batch / (config.data.two_view ? 2 : 1);
+  const int64_t limit = config.data.limit > 0 ? std::min(config.data.limit, images) : images;
+  return (config.train.epochs * limit + per_step - 1) / per_step;
+}
+
+TrainStep::TrainStep(const Config& config, Model& model, int64_t steps)
+    : config_(config),
+      objective_(config),
+      model_(model),
+      steps_(steps),
+      optimizer_(config, model.params),
+      tape_(arena_) {
+  for (const int64_t layer : moe_layer_indices(config)) {
+    LayerLoad load;
+    load.layer = layer;
+    load.tokens.assign(static_cast<size_t>(config.moe.experts), 0);
+    result_.layers.push_back(load);
+  }
+  sample_ids_.resize(static_cast<size_t>(config.train.batch));
+}
+
+void TrainStep::count(const Tensor& labels) {
+  const float* logits = output_.logits.data<const float>();
+  const int64_t classes = output_.logits.shape()[1];
+  const int32_t* label = labels.data<const int32_t>();
+  for (int64_t i = 0; i < labels.numel(); ++i) {
+    const float* row = logits + i * classes;
+    result_.correct += std::max_element(row, row + classes) - row == label[i];
+  }
+  for (size_t l = 0; l < output_.routings.size(); ++l) {
+    const moe::Routing& r = output_.routings[l];
+    const int32_t* offset = r.offset.data<const int32_t>();
+    LayerLoad& load = result_.layers[l];
+    for (size_t e = 0; e < load.tokens.size(); ++e) load.tokens[e] += offset[e + 1] - offset[e];
+    load.choices += r.expert.numel();
+    load.dropped += r.dropped;
+  }
+}
+
+void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end) {
+  tape_.clear();
+  arena_.reset();
+  for (int64_t i = begin; i < end; ++i) sample_ids_[static_cast<size_t>(i - begin)] = i;
+  nn::Forward f{.tape = tape_,
+                .mode = nn::Mode::kTrain,
+                .seed = static_cast<uint64_t>(config_.train.seed),
+                .step = step,
+                .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
+  const Tensor images = tape_.input(pixels_of(batch, config_).rows(begin, end));
+  const Tensor labels = labels_of(batch).rows(begin, end);
+  const Tensor match = objective_.prc != moe::PrcForm::kNone
+                           ? match_of(batch).rows(begin / 2, end / 2)
+                           : Tensor{};
+  model_.vmoe.forward(f, images, output_);
+  LossTerms terms;
+  const Tensor loss = objective_.loss(f, output_, labels, match, batch.views, terms);
+  if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
+  result_.loss.add(terms);
+  count(labels);
+  tape_.backward(loss, Tensor(&seed_gradient_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
+}
+
+void TrainStep::report_non_finite(int64_t step, const char* what, double value) const {
+  const std::string where = tape_.first_non_finite();
+  engine::fail(ErrorKind::kValue, "step ", step, ": the ", what, " is not finite (", value,
+               where.empty() ? std::string("; every forward value is, so it arose in the backward "
+                                           "pass")
+                             : "; first in " + where,
+               "); try a lower schedule.peak or optimizer.clip = 1");
+}
+
+const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
+  check(batch.views <= static_cast<int64_t>(sample_ids_.size()), ErrorKind::kInternal,
+        "a batch of ", batch.views, " views for steps of ", sample_ids_.size());
+  result_.loss = {};
+  result_.views = batch.views;
+  result_.correct = 0;
+  for (LayerLoad& load : result_.layers) {
+    std::ranges::fill(load.tokens, 0);
+    load.choices = load.dropped = 0;
+  }
+  const int64_t micro = config_.train.micro_batch > 0 ? config_.train.micro_batch : batch.views;
+  for (int64_t begin = 0; begin < batch.views; begin += micro) {
+    micro_batch(batch, step, begin, std::min(batch.views, begin + micro));
+  }
+  result_.gradient_norm = optimizer_.gradient_norm();
+  if (!std::isfinite(result_.gradient_norm)) {
+    report_non_finite(step, "gradient norm", result_.gradient_norm);
+  }
+  result_.learning_rate = learning_rate(config_.schedule, step, steps_);
+  optimizer_.step(step, result_.learning_rate, result_.gradient_norm);
+  return result_;
+}
+
+}  // namespace train

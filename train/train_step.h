@@ -1,0 +1,65 @@
+#pragma once
+
+#include <vector>
+
+#include "engine/core/tape.h"
+#include "train/model.h"
+#include "train/objective.h"
+#include "train/optimizer.h"
+
+namespace train {
+
+// What one MoE layer did in one step, summed over micro-batches.
+struct LayerLoad {
+  int64_t layer = 0;
+  std::vector<int64_t> tokens;  // (E) choices served by each expert
+  int64_t choices = 0, dropped = 0;
+};
+
+struct StepResult {
+  LossTerms loss;
+  double gradient_norm = 0, learning_rate = 0;
+  int64_t views = 0, correct = 0;     // training accuracy on the step's own views
+  std::vector<LayerLoad> layers;      // reused from step to step
+};
+
+// One training step: forward, loss, backward over all micro-batches, clip, update. Owns the
+// step's memory; a warm step makes no heap allocation.
+class TrainStep {
+ public:
+  // steps: of the whole run, for the schedule. The model must have gradients.
+  TrainStep(const Config& config, Model& model, int64_t steps);
+
+  // `step` is 0-based. Error(kValue) if the loss or the gradient norm is not finite: names the
+  // step and the first op whose output is not finite; the weights are left as they were.
+  const StepResult& run(const data::Batch& batch, int64_t step);
+
+  Optimizer& optimizer() { return optimizer_; }
+  // Bytes of activations and their gradients at the peak so far.
+  int64_t activation_bytes() const { return arena_.bytes_peak(); }
+  // Adds the time of every op to `times` (null: stop).
+  void profile(engine::OpTimes* times) { tape_.profile(times); }
+
+ private:
+  void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
+  void count(const engine::Tensor& labels);
+  [[noreturn]] void report_non_finite(int64_t step, const char* what, double value) const;
+
+  const Config config_;
+  const Objective objective_;
+  Model& model_;
+  const int64_t steps_;
+  Optimizer optimizer_;
+  engine::StepArena arena_;
+  engine::Tape tape_;
+  moe::VmoeOutput output_;
+  StepResult result_;
+  std::vector<int64_t> sample_ids_;
+  float seed_gradient_ = 1;
+};
+
+// Steps of a run: train.steps, or train.epochs over `images` source images.
+// Error(kValue) if neither is given.
+int64_t total_steps(const Config& config, int64_t images);
+
+}  // namespace train

@@ -1,0 +1,232 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+#include "train/evaluate.h"
+#include "train/file_io.h"
+#include "train/memory_plan.h"
+
+namespace train {
+
+using engine::check;
+using engine::ErrorKind;
+
+// Sums over the steps between two log lines.
+struct Trainer::Interval {
+  LossTerms loss;
+  double gradient_norm = 0, learning_rate = 0, wait_s = 0, started_s = 0;
+  int64_t steps = 0, views = 0, correct = 0;
+
+  void add(const StepResult& r) {
+    loss.add(r.loss);
+    gradient_norm += r.gradient_norm;
+    learning_rate = r.learning_rate;
+    views += r.views;
+    correct += r.correct;
+    ++steps;
+  }
+};
+
+namespace {
+
+double now_s() { return engine::OpTimes::now_s(); }
+
+std::string fixed(double value, int digits) {
+  std::ostringstream text;
+  text.precision(digits);
+  text << std::fixed << value;
+  return text.str();
+}
+
+std::string duration(double seconds) {
+  const int64_t s = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
+  std::ostringstream text;
+  if (s >= 3600) text << s / 3600 << "h";
+  if (s >= 60) text << s / 60 % 60 << "m";
+  text << s % 60 << "s";
+  return text.str();
+}
+
+int64_t images_of(const Config& config, const data::Dataset& set) {
+  return config.data.limit > 0 ? std::min(config.data.limit, set.size()) : set.size();
+}
+
+}  // namespace
+
+Trainer::Trainer(const Config& config, const data::Dataset& train, const data::Dataset* test,
+                 const TrainerOptions& options)
+    : config_(config),
+      train_(train),
+      test_(test),
+      options_(options),
+      steps_(total_steps(config, train.size())),
+      sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
+      images_(images_of(config, train)),
+      model_(config, true),
+      step_(config, model_, steps_),
+      inference_(model_.vmoe),
+      log_(options.run_dir),
+      watch_(config.moe.experts, config.moe.top_k) {
+  state_.seed = static_cast<uint64_t>(config.train.seed);
+  state_.config_hash = config_hash(config);
+  start();
+}
+
+void Trainer::start() {
+  clean_checkpoints(options_.run_dir);
+  std::optional<int64_t> resume_step;
+  if (options_.resume) {
+    const Loaded loaded = load_checkpoint(options_.run_dir, model_.params, LoadWhat::kEverything);
+    for (const std::string& warning : loaded.warnings) log_.line("warning: " + warning);
+    check(loaded.state.config_hash == state_.config_hash, ErrorKind::kValue, options_.run_dir,
+          ": its checkpoint was made with other settings (config hash ", loaded.state.config_hash,
+          ", now ", state_.config_hash, "): resume with the settings in its config.toml");
+    state_ = loaded.state;
+    first_step_ = state_.step;
+    resume_step = first_step_;
+    last_checkpoint_ = loaded.path;
+    log_.line("resuming after step " + std::to_string(first_step_) + " from " + loaded.path);
+  } else {
+    check(!has_checkpoint(options_.run_dir), ErrorKind::kValue, options_.run_dir,
+          " holds a run already: give --resume to continue it, or another --out");
+  }
+  metrics_ = std::make_unique<Metrics>(options_.run_dir, resume_step);
+  if (!options_.resume) {
+    write_file(options_.run_dir + "/config.toml", to_toml(config_, true));
+  }
+  const MemoryPlan plan = plan_memory(config_, model_.params.count());
+  log_.line("parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
+            fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6,
+                  1) +
+            " million; training images: " + std::to_string(images_));
+  log_.line(plan.text());
+  check_fits(plan, available_memory());
+  if (config_.train.micro_batch > 0 && config_.train.micro_batch < config_.train.batch) {
+    log_.line("balance losses, PRC and routing groups are per micro-batch of " +
+              std::to_string(config_.train.micro_batch) + " views");
+  }
+}
+
+void Trainer::log_interval(Interval& in, int64_t next_step) {
+  const double n = static_cast<double>(in.steps), seconds = now_s() - in.started_s;
+  const double rate = static_cast<double>(in.views) / seconds;
+  const double epoch = static_cast<double>(next_step * sources_per_step_) /
+                       static_cast<double>(images_);
+  const double accuracy = static_cast<double>(in.correct) / static_cast<double>(in.views);
+  const auto layers = watch_.take();
+  double busiest = 0, emptiest = 0, dropped = 0;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    busiest = std::max(busiest, layers[l].busiest);
+    emptiest = l == 0 ? layers[l].emptiest : std::min(emptiest, layers[l].emptiest);
+    dropped = std::max(dropped, layers[l].dropped_share);
+  }
+  std::ostringstream line;
+  line.precision(4);
+  line << "step " << next_step << "/" << steps_ << " epoch " << fixed(epoch, 2) << " loss "
+       << in.loss.total / n << " acc " << fixed(100 * accuracy, 1) << "% |g| "
+       << in.gradient_norm / n << " lr " << in.learning_rate << " " << fixed(rate, 0)
+       << " views/s data " << fixed(100 * in.wait_s / seconds, 1) << "%";
+  if (!layers.empty()) {
+    line << " dropped " << fixed(100 * dropped, 1) << "% experts " << fixed(emptiest, 2) << "-"
+         << fixed(busiest, 2) << "x";
+  }
+  line << " eta "
+       << duration(static_cast<double>(steps_ - next_step) * seconds / n);
+  log_.interval(line.str());
+  for (const std::string& warning : RouterWatch::warnings(layers)) {
+    log_.line("step " + std::to_string(next_step) + " warning: " + warning);
+  }
+
+  Fields fields{{"kind", std::string("train")},
+                {"step", next_step},
+                {"epoch", epoch},
+                {"loss", in.loss.total / n},
+                {"cross_entropy", in.loss.cross_entropy / n},
+                {"importance", in.loss.importance / n},
+                {"load", in.loss.load / n},
+                {"prc", in.loss.prc / n},
+                {"prc_diagonal", in.loss.prc_diagonal / n},
+                {"prc_off_diagonal", in.loss.prc_off_diagonal / n},
+                {"prc_pairs", static_cast<double>(in.loss.prc_pairs) / n},
+                {"accuracy", accuracy},
+                {"accuracy_n", in.views},
+                {"gradient_norm", in.gradient_norm / n},
+                {"learning_rate", in.learning_rate},
+                {"views_per_s", rate},
+                {"data_wait_share", in.wait_s / seconds}};
+  for (const RouterWatch::Summary& s : layers) {
+    const std::string at = "block_" + std::to_string(s.layer) + "_";
+    fields.emplace_back(at + "load", s.load);
+    fields.emplace_back(at + "effective_experts", s.effective_experts);
+    fields.emplace_back(at + "dropped_share", s.dropped_share);
+    fields.emplace_back(at + "dead", static_cast<int64_t>(s.dead.size()));
+  }
+  metrics_->write(fields);
+  in = Interval{};
+  in.started_s = now_s();
+}
+
+void Trainer::evaluate_now(int64_t next_step) {
+  if (test_ == nullptr) return;
+  data::Loader loader = data::Loader::evaluation(*test_, evaluation_loader(config_));
+  const Evaluation e = evaluate(inference_, config_, loader);
+  log_.line("step " + std::to_string(next_step) + " test accuracy " +
+            fixed(100 * e.accuracy, 2) + " +- " + fixed(100 * e.accuracy_se, 2) + " % (n " +
+            std::to_string(e.n) + ") loss " + fixed(e.loss, 4));
+  const Fields fields{{"kind", std::string("eval")}, {"step", next_step},
+                      {"accuracy", e.accuracy},    {"accuracy_se", e.accuracy_se},
+                      {"n", e.n},                    {"loss", e.loss}};
+  metrics_->write(fields);
+  metrics_->write_summary(fields);
+  if (!(e.accuracy <= state_.best_metric)) {  // also true while the best is NaN
+    state_.best_metric = e.accuracy;
+    state_.best_step = next_step;
+  }
+}
+
+void Trainer::save(int64_t next_step) {
+  metrics_->flush();
+  state_.step = next_step;
+  const int64_t position = next_step * sources_per_step_;
+  state_.epoch = position / images_;
+  state_.position = position % images_;
+  last_checkpoint_ = save_checkpoint(options_.run_dir, model_.params, state_,
+                                     {{"config", to_toml(config_, false)}},
+                                     config_.checkpoint.keep);
+}
+
+Outcome Trainer::run() {
+  data::Loader loader(train_, training_loader(config_), first_step_);
+  started_s_ = now_s();
+  Interval interval;
+  interval.started_s = started_s_;
+  bool stopped = false;
+  for (int64_t step = first_step_; step < steps_ && !stopped; ++step) {
+    const double wait = loader.wait_seconds();
+    const data::Batch* batch = loader.next();
+    interval.wait_s += loader.wait_seconds() - wait;
+    try {
+      const StepResult& result = step_.run(*batch, step);
+      interval.add(result);
+      watch_.add(result);
+    } catch (const engine::Error& error) {
+      engine::fail(error.kind(), error.message(), "; last good checkpoint: ", last_checkpoint_);
+    }
+    const int64_t next = step + 1;
+    stopped = options_.stop != nullptr && *options_.stop != 0 && next < steps_;
+    if (due(config_.log.every, next) || stopped) log_interval(interval, next);
+    if (due(config_.eval.every, next)) evaluate_now(next);
+    if (due(config_.checkpoint.every, next) || stopped) save(next);
+  }
+  if (stopped) {
+    log_.line("stopped by a signal; continue with: " + options_.resume_command);
+    return Outcome::kStopped;
+  }
+  log_.line("done in " + duration(now_s() - started_s_) + "; " + last_checkpoint_);
+  return Outcome::kDone;
+}
+
+}  // namespace train
