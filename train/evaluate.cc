@@ -69,8 +69,8 @@ void EvaluationSum::add(const Tensor& logits, std::span<const int32_t> labels) {
   const int64_t classes = logits.shape()[1];
   const float* row = logits.data<const float>();
   for (const int32_t label : labels) {
-    check(label >= 0 && label < classes, ErrorKind::kValue, "evaluation: image ", n_,
-          " has label ", label, ", but the model has ", classes, " classes");
+    check(label >= 0 && label < classes, ErrorKind::kValue, "evaluation: image ", n_, " has label ",
+          label, ", but the model has ", classes, " classes");
     check(std::all_of(row, row + classes, [](float x) { return std::isfinite(x); }),
           ErrorKind::kValue, "evaluation: the model's output for image ", n_,
           " is not finite: its weights have diverged");

@@ -40,6 +40,24 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   return out;
 }
 
+namespace {
+
+struct Counter final : nn::ParamVisitor {
+  void parameter(const std::string&, nn::Parameter&, const nn::ParamSpec& spec) override {
+    if (spec.trainable) count += spec.shape.numel();
+  }
+  int64_t count = 0;
+};
+
+}  // namespace
+
+int64_t count_parameters(const Config& config) {
+  moe::Vmoe model(vmoe_config(config));
+  Counter counter;
+  model.visit(counter);
+  return counter.count;
+}
+
 Model::Model(const Config& config, bool with_grads, Dtype dtype) : vmoe(vmoe_config(config)) {
   nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(vmoe, dtype);
 }

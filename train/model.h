@@ -16,6 +16,9 @@ namespace train {
 
 moe::VmoeConfig vmoe_config(const Config& config);
 
+// Trainable parameters of the model a config describes, counted without allocating them.
+int64_t count_parameters(const Config& config);
+
 // A model with its weights. Neither copied nor moved: layers point into the store.
 struct Model {
   // Weights from (config.train.seed, path). Gradients only where asked for.

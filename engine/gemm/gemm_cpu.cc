@@ -18,9 +18,9 @@ constexpr int kVectors = 3;
 constexpr int kRows = kLanes<float> >= 16 ? 8 : 4;
 template <class T>
 constexpr int64_t kCols = kVectors * kLanes<T>;
-// k is cut here: a packed panel of 256 x 48 floats is 48 KiB, one L1 cache.
-constexpr int64_t kDepth = 256;
-// Rows of one task where a is not transposed: 96 x 256 floats stay in L2.
+// k is cut here: a packed panel of 192 x 48 floats and a strip of a stay in an L1 of 48 KiB.
+constexpr int64_t kDepth = 192;
+// Rows of one task where a is not transposed: 96 x 192 floats stay in L2.
 constexpr int64_t kRowBlock = 96;
 // Rows of one task where it packs b itself: fewer would pack more than they multiply.
 constexpr int64_t kMinRows = 48;
@@ -33,52 +33,62 @@ struct Operand {
   const T* at(int64_t i, int64_t p) const { return data + i * row + p * col; }
 };
 
-// acc (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k. Each element is one
-// chain of fma over increasing k: the row guarantee lives in this loop.
-template <class T, int rows>
+// tile (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k, its first `vectors`
+// registers of columns. Each element is one chain of fma over increasing k: the row guarantee
+// lives in this loop.
+template <class T, int rows, int vectors>
 void multiply_tile(int64_t depth, const Operand<T>& a, const T* panel, T* tile) {
-  Packet<T> acc[rows][kVectors];
+  Packet<T> acc[rows][vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) acc[r][v] = simd::set(T(0));
+    for (int v = 0; v < vectors; ++v) acc[r][v] = simd::set(T(0));
   }
   const T* at = a.data;
   for (int64_t p = 0; p < depth; ++p, at += a.col, panel += kCols<T>) {
-    const Packet<T> b0 = simd::load(panel), b1 = simd::load(panel + kLanes<T>),
-                    b2 = simd::load(panel + 2 * kLanes<T>);
+    Packet<T> b[vectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; ++v) b[v] = simd::load(panel + v * kLanes<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
       const Packet<T> x = simd::set(at[r * a.row]);
-      acc[r][0] = simd::fma(x, b0, acc[r][0]);
-      acc[r][1] = simd::fma(x, b1, acc[r][1]);
-      acc[r][2] = simd::fma(x, b2, acc[r][2]);
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; ++v) acc[r][v] = simd::fma(x, b[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) simd::store(tile + r * kCols<T> + v * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < vectors; ++v) simd::store(tile + r * kCols<T> + v * kLanes<T>, acc[r][v]);
   }
 }
 
-template <class T>
+template <class T, int vectors>
 void multiply_rows(int64_t rows, int64_t depth, const Operand<T>& a, const T* panel, T* tile) {
   switch (rows) {
-    case 1: return multiply_tile<T, 1>(depth, a, panel, tile);
-    case 2: return multiply_tile<T, 2>(depth, a, panel, tile);
-    case 3: return multiply_tile<T, 3>(depth, a, panel, tile);
-    case 4: return multiply_tile<T, 4>(depth, a, panel, tile);
+    case 1: return multiply_tile<T, 1, vectors>(depth, a, panel, tile);
+    case 2: return multiply_tile<T, 2, vectors>(depth, a, panel, tile);
+    case 3: return multiply_tile<T, 3, vectors>(depth, a, panel, tile);
+    case 4: return multiply_tile<T, 4, vectors>(depth, a, panel, tile);
     default: break;
   }
   if constexpr (kRows == 8) {
     switch (rows) {
-      case 5: return multiply_tile<T, 5>(depth, a, panel, tile);
-      case 6: return multiply_tile<T, 6>(depth, a, panel, tile);
-      case 7: return multiply_tile<T, 7>(depth, a, panel, tile);
-      default: return multiply_tile<T, 8>(depth, a, panel, tile);
+      case 5: return multiply_tile<T, 5, vectors>(depth, a, panel, tile);
+      case 6: return multiply_tile<T, 6, vectors>(depth, a, panel, tile);
+      case 7: return multiply_tile<T, 7, vectors>(depth, a, panel, tile);
+      default: return multiply_tile<T, 8, vectors>(depth, a, panel, tile);
     }
   }
+}
+
+// A narrow last panel needs fewer registers of columns.
+template <class T>
+void multiply(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a, const T* panel,
+              T* tile) {
+  if (cols <= kLanes<T>) return multiply_rows<T, 1>(rows, depth, a, panel, tile);
+  if (cols <= 2 * kLanes<T>) return multiply_rows<T, 2>(rows, depth, a, panel, tile);
+  multiply_rows<T, 3>(rows, depth, a, panel, tile);
 }
 
 // Where a finished tile goes and what is done to it on the way.
@@ -127,9 +137,21 @@ void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t de
     }
     return;
   }
+  // Lanes beyond the last column are multiplied too where they share a register with it.
+  const int64_t padded = (cols + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  if (b.row == 1) {
+    for (int64_t i = 0; i < cols; ++i) {
+      const T* from = b.at(p, j + i);
+      for (int64_t q = 0; q < depth; ++q) panel[q * kCols<T> + i] = from[q];
+    }
+    for (int64_t q = 0; cols < padded && q < depth; ++q) {
+      std::fill(panel + q * kCols<T> + cols, panel + q * kCols<T> + padded, T(0));
+    }
+    return;
+  }
   for (int64_t q = 0; q < depth; ++q, panel += kCols<T>) {
-    for (int64_t i = 0; i < cols; ++i) panel[i] = *b.at(p + q, j + i);
-    for (int64_t i = cols; i < kCols<T>; ++i) panel[i] = T(0);
+    std::copy_n(b.at(p + q, j), cols, panel);
+    std::fill(panel + cols, panel + padded, T(0));
   }
 }
 
@@ -140,7 +162,7 @@ void multiply_panel(const Operand<T>& a, int64_t row_begin, int64_t row_end, int
   alignas(64) T tile[kRows * kCols<T>];
   for (int64_t i = row_begin; i < row_end; i += kRows) {
     const int64_t rows = std::min<int64_t>(kRows, row_end - i);
-    multiply_rows<T>(rows, depth, {a.at(i, p), a.row, a.col}, panel, tile);
+    multiply<T>(rows, cols, depth, {a.at(i, p), a.row, a.col}, panel, tile);
     Output<T> here = out;
     here.c += i * out.ldc;
     if (here.epilogue.residual != nullptr) here.epilogue.residual += i * out.ldc;
@@ -177,24 +199,35 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
   } while (p < k);
 }
 
-// Rows [begin, end) of op(a), `depth` steps of k, one strip of kRows after the other, each
-// (depth, kRows): a transposed operand is read along its rows once instead of in strides.
+// Rows [begin, end) of op(a) = a^T, `depth` steps of k, one strip of kRows after the other, each
+// (depth, kRows): read once here, then again and again from contiguous memory.
 template <class T>
 void pack_strips(const Operand<T>& a, int64_t begin, int64_t end, int64_t p, int64_t depth,
                  T* strips) {
-  for (int64_t q = 0; q < depth; ++q) {
-    const T* from = a.at(begin, p + q);
-    T* to = strips + q * kRows;
-    int64_t i = begin;
-    for (; i + kRows <= end; i += kRows, from += kRows * a.row, to += depth * kRows) {
-      for (int64_t r = 0; r < kRows; ++r) to[r] = from[r * a.row];
+  for (int64_t i = begin; i < end; i += kRows, strips += depth * kRows) {
+    const int64_t rows = std::min<int64_t>(kRows, end - i);
+    const T* from = a.at(i, p);
+    if (rows == kRows) {
+      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, kRows, strips + q * kRows);
+    } else {
+      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, rows, strips + q * kRows);
     }
-    for (int64_t r = 0; i + r < end; ++r) to[r] = from[r * a.row];
   }
 }
 
-// Rows [begin, end) x panels of c = op(a) op(b), packing b block by block on this thread:
-// for products whose k is long (weight gradients), and for small ones.
+// Asks for the lines of rows [begin, end) of a block, `width` elements each, before they are
+// packed: the strided rows of a weight gradient's operands are beyond what hardware foresees.
+template <class T>
+void prefetch_rows(const T* block, int64_t stride, int64_t width, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t r = begin; r < end; ++r) {
+    for (int64_t i = 0; i < width; i += kLine) __builtin_prefetch(block + r * stride + i, 0, 2);
+  }
+}
+
+// Rows [begin, end) x panels of c = op(a) op(b), packing b (and a transposed a) block by block
+// on this thread: for products whose k is long (weight gradients), and for small ones. While one
+// panel is multiplied, the next is fetched.
 template <class T>
 void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, int64_t end,
                       int64_t n, int64_t k, int64_t panel_begin, int64_t panel_end, T* c,
@@ -212,11 +245,26 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       const int64_t j = panel * kCols<T>, cols = std::min(kCols<T>, n - j);
       pack_panel(b, n, j, p, depth, panel_memory);
+      // What comes next: another panel of this block of k, or the next block.
+      const bool wrap = panel + 1 == panel_end;
+      const int64_t next_j = wrap ? panel_begin * kCols<T> : j + kCols<T>;
+      const int64_t next_p = wrap ? p + kDepth : p, next_depth = std::min(kDepth, k - next_p);
       for (int64_t i = begin; i < end; i += kRows) {
-        const int64_t rows = std::min<int64_t>(kRows, end - i);
+        const int64_t rows = std::min<int64_t>(kRows, end - i), s = (i - begin) / kRows;
+        if (b.col == 1 && next_depth > 0) {
+          prefetch_rows(b.at(next_p, next_j), b.row, std::min(kCols<T>, n - next_j),
+                        next_depth * s / strips, next_depth * (s + 1) / strips);
+        }
+        if (strip && k - p - kDepth > 0) {
+          const int64_t ahead = std::min(kDepth, k - p - kDepth);
+          const int64_t share = (panel - panel_begin) * strips + s;
+          const int64_t shares = (panel_end - panel_begin) * strips;
+          prefetch_rows(a.at(begin, p + kDepth), a.col, end - begin, ahead * share / shares,
+                        ahead * (share + 1) / shares);
+        }
         const Operand<T> strip_a{strip_memory + (i - begin) * depth, 1, kRows};
         const Operand<T> here{a.at(i, p), a.row, a.col};
-        multiply_rows<T>(rows, depth, strip ? strip_a : here, panel_memory, tile);
+        multiply<T>(rows, cols, depth, strip ? strip_a : here, panel_memory, tile);
         write_tile<T>(tile, rows, cols, {c + i * ldc + j, ldc, add, false, {}});
       }
     }
@@ -224,10 +272,30 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
   } while (p < k);
 }
 
+// How the output of such a product is cut into tasks: across the longer side, so that each task
+// packs little for what it multiplies.
+struct PackingCut {
+  int64_t rows_piece, panel_piece;
+};
+
 // Cuts n into about `want` equal pieces of whole multiples of `unit`.
 int64_t piece_size(int64_t n, int64_t want, int64_t unit) {
   const int64_t units = (n + unit - 1) / unit;
   return std::max<int64_t>(1, (units + want - 1) / std::max<int64_t>(1, want)) * unit;
+}
+
+PackingCut packing_cut(int64_t m, int64_t panels, int64_t panel_cols, int64_t want) {
+  PackingCut cut{m, panels};
+  if (panels * panel_cols >= m) {
+    cut.panel_piece = piece_size(panels, want, 1);
+    const int64_t cuts = (panels + cut.panel_piece - 1) / cut.panel_piece;
+    cut.rows_piece = std::max(kMinRows, piece_size(m, want / cuts, kRows));
+  } else {
+    cut.rows_piece = std::max(kMinRows, piece_size(m, want, kRows));
+    const int64_t cuts = (m + cut.rows_piece - 1) / cut.rows_piece;
+    cut.panel_piece = piece_size(panels, want / cuts, 1);
+  }
+  return cut;
 }
 
 template <class T>
@@ -276,14 +344,18 @@ template <class T>
 void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
                              const T* b, T* c, GradWrite write) {
   const int64_t m = size.m, n = size.n, panels = panels_of(n, kCols<T>);
-  const int64_t want = std::max<int64_t>(1, tasks_wanted() / groups);
-  const int64_t rows_piece = std::max(kMinRows, piece_size(m, want, kRows));
-  const int64_t cuts = (m + rows_piece - 1) / rows_piece;
+  // Experts are unequal: a few tasks each, whatever the number of threads, keep all busy.
+  const PackingCut cut = packing_cut(m, panels, kCols<T>, std::max<int64_t>(2, tasks_wanted() / groups));
+  const int64_t row_cuts = (m + cut.rows_piece - 1) / cut.rows_piece;
+  const int64_t cuts = row_cuts * ((panels + cut.panel_piece - 1) / cut.panel_piece);
   parallel_tasks(groups * cuts, [&](int64_t t) {
-    const int64_t g = t / cuts, begin = t % cuts * rows_piece, rows = offset[g + 1] - offset[g];
+    const int64_t g = t / cuts, rows = offset[g + 1] - offset[g];
+    const int64_t begin = t % cuts % row_cuts * cut.rows_piece;
+    const int64_t panel_begin = t % cuts / row_cuts * cut.panel_piece;
     multiply_packing(operand(Trans::kYes, a + offset[g] * m, m),
                      operand(Trans::kNo, b + offset[g] * n, n), begin,
-                     std::min(m, begin + rows_piece), n, rows, 0, panels, c + g * m * n, n, write);
+                     std::min(m, begin + cut.rows_piece), n, rows, panel_begin,
+                     std::min(panels, panel_begin + cut.panel_piece), c + g * m * n, n, write);
   });
 }
 
@@ -298,10 +370,14 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
                      epilogue.activated == nullptr;
   const bool packing = ta == Trans::kYes && plain;
   // Row blocks first; columns are cut as well where rows are too few.
-  const int64_t rows_piece = packing ? std::max(kMinRows, piece_size(m, want, kRows))
-                                     : std::min(kRowBlock, piece_size(m, want, kRows));
+  // Weight gradients are one task a thread: equal work, and the least packing.
+  const PackingCut cut = packing_cut(m, panels, kCols<T>, num_threads());
+  const int64_t rows_piece =
+      packing ? cut.rows_piece : std::min(kRowBlock, piece_size(m, want, kRows));
   const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
-  const int64_t panel_piece = piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
+  const int64_t panel_piece =
+      packing ? cut.panel_piece
+              : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
   const int64_t panel_cuts = (panels + panel_piece - 1) / panel_piece;
   T* packed = nullptr;
   if (!packing) {

@@ -18,8 +18,7 @@ using engine::Tensor;
 namespace {
 
 const std::vector<double> kLogits = {1, .5, 0, .2, .1, .9, 0, 1.5, .3, .7, .6, .5};
-const std::vector<double> kScaledNoise = {.1,  -.2, .3, 0,   .2,   -.1,
-                                          -.3, .1,  .2, .05, -.05, .15};
+const std::vector<double> kScaledNoise = {.1, -.2, .3, 0, .2, -.1, -.3, .1, .2, .05, -.05, .15};
 
 std::vector<double> sum_of(std::vector<double> a, const std::vector<double>& b) {
   naive::add(a, b);
@@ -28,8 +27,8 @@ std::vector<double> sum_of(std::vector<double> a, const std::vector<double>& b) 
 
 OpRun<double> importance(const std::vector<double>& clean, int64_t experts, int64_t group) {
   const Shape shape{static_cast<int64_t>(clean.size()) / experts, experts};
-  return run_op<double>([&](auto x) { return moe::importance_loss(x[0], group); }, {shape},
-                        {clean}, {1});
+  return run_op<double>([&](auto x) { return moe::importance_loss(x[0], group); }, {shape}, {clean},
+                        {1});
 }
 
 OpRun<double> load(const std::vector<double>& logits, const std::vector<double>& noisy,
@@ -142,9 +141,9 @@ TEST_CASE("balance loss: gradients by differences") {
     CHECK_MESSAGE(of_gates.ok(), of_gates);
     for (const int64_t k : {1, 2, 4}) {
       // Logits and noisy logits on their own: where each path ends shows.
-      const auto of_load = gradcheck(
-          [&](auto x) { return moe::load_loss(x[0], x[1], k, 0.5, group); },
-          {Shape{6, 4}, Shape{6, 4}}, /*seed=*/3);
+      const auto of_load =
+          gradcheck([&](auto x) { return moe::load_loss(x[0], x[1], k, 0.5, group); },
+                    {Shape{6, 4}, Shape{6, 4}}, /*seed=*/3);
       CHECK_MESSAGE(of_load.ok(), of_load);
       const auto shift = values<double>(24, 9, 0.3);
       const auto together = gradcheck(
@@ -181,8 +180,8 @@ TEST_CASE("balance loss: f32 inputs, and a gradient from above") {
   }
   std::vector<float> gates(logits);
   for (float& g : gates) g = 2 + g;
-  const OpRun<float> i32 = run_op<float>(
-      [](auto x) { return moe::importance_loss(x[0], 3); }, {Shape{6, 4}}, {gates}, {3});
+  const OpRun<float> i32 = run_op<float>([](auto x) { return moe::importance_loss(x[0], 3); },
+                                         {Shape{6, 4}}, {gates}, {3});
   const OpRun<double> i64 = importance({gates.begin(), gates.end()}, 4, 3);
   CHECK(i32.y[0] == doctest::Approx(i64.y[0]).epsilon(1e-6));
   for (size_t i = 0; i < 24; ++i) CHECK(std::abs(i32.grads[0][i] - 3 * i64.grads[0][i]) <= 1e-6);

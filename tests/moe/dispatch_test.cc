@@ -78,8 +78,11 @@ TEST_CASE("dispatch: capacity of the published configurations") {
     double factor;
     int64_t exact, rounded;
   };
-  for (const Row& r : {Row{400, 2, 1.05, 105, 108}, {400, 2, 4.0, 400, 400},
-                       {1160, 2, 1.5, 435, 436}, {1160, 1, 1.5, 218, 220}, {136, 2, 1.5, 51, 52},
+  for (const Row& r : {Row{400, 2, 1.05, 105, 108},
+                       {400, 2, 4.0, 400, 400},
+                       {1160, 2, 1.5, 435, 436},
+                       {1160, 1, 1.5, 218, 220},
+                       {136, 2, 1.5, 51, 52},
                        {136, 1, 1.5, 26, 28}}) {
     CAPTURE(r.tokens);
     CHECK(moe::capacity_of(r.tokens, r.k, 8, r.factor, 1) == r.exact);
@@ -120,11 +123,13 @@ TEST_CASE("dispatch: without a capacity all is kept, in the order of the tokens"
 }
 
 TEST_CASE("dispatch: drops what the naive routing drops, in every group") {
-  for (const auto& [experts, k, capacity, group, groups] :
-       {std::tuple{4, 2, 5, 12, 3}, {4, 1, 2, 12, 1}, {7, 3, 4, 10, 4}, {3, 3, 6, 8, 2},
-        {2, 2, 1, 1, 9}, {1, 1, 3, 5, 2}, {8, 2, 1, 40, 2}}) {
-    CAPTURE(experts);
-    CAPTURE(group);
+  for (const auto& [experts, k, capacity, group, groups] : {std::tuple{4, 2, 5, 12, 3},
+                                                            {4, 1, 2, 12, 1},
+                                                            {7, 3, 4, 10, 4},
+                                                            {3, 3, 6, 8, 2},
+                                                            {2, 2, 1, 1, 9},
+                                                            {1, 1, 3, 5, 2},
+                                                            {8, 2, 1, 40, 2}}) {
     const int64_t n = int64_t{group} * groups;
     const Chosen c = random_choices(n, experts, k, 5);
     const Plan p = plan_of(c.expert, k, experts, capacity, group);

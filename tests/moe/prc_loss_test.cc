@@ -91,9 +91,9 @@ struct Views {
 Views random_views(int64_t pairs, int64_t tokens, int64_t experts, uint64_t seed) {
   Views v{naive::softmax(values<double>(2 * pairs * tokens * experts, seed, 2), experts), {}};
   for (int64_t i = 0; i < pairs * tokens; ++i) {
-    v.match.push_back(noise(seed + 1, i) < -0.4 ? -1
-                                                : static_cast<int32_t>(7 * i * i + i) %
-                                                      static_cast<int32_t>(tokens));
+    v.match.push_back(noise(seed + 1, i) < -0.4
+                          ? -1
+                          : static_cast<int32_t>(7 * i * i + i) % static_cast<int32_t>(tokens));
   }
   return v;
 }
@@ -156,9 +156,9 @@ TEST_CASE("prc: value and gradient equal the naive ones") {
     const Views v = random_views(pairs, tokens, experts, 7);
     for (const PrcForm form : {PrcForm::kPaper, PrcForm::kFork}) {
       const Outcome got = prc_of(v.probs, tokens, experts, v.match, form, 0.8, 2.5);
-      const naive::Prc want =
-          naive::prc(form == PrcForm::kPaper ? naive::PrcForm::kPaper : naive::PrcForm::kFork,
-                     v.probs, 2 * pairs, tokens, experts, {v.match.begin(), v.match.end()}, 0.8, 2.5);
+      const naive::Prc want = naive::prc(
+          form == PrcForm::kPaper ? naive::PrcForm::kPaper : naive::PrcForm::kFork, v.probs,
+          2 * pairs, tokens, experts, {v.match.begin(), v.match.end()}, 0.8, 2.5);
       REQUIRE(want.n > 0);
       CHECK(error_of(got.loss, want.loss) <= 1e-12);
       CHECK(error_of(got.diag, want.diag) <= 1e-12);
@@ -208,16 +208,16 @@ TEST_CASE("prc: no pair gives 0 and no gradient") {
     // As a part of a total it leaves the rest alone.
     const std::vector<double> one = {1};
     const Ints labels(12, 1);
-    const Tensor rest = engine::cross_entropy(clean, view(labels, {12}),
-                                              engine::CrossEntropy::kSigmoid, 12);
+    const Tensor rest =
+        engine::cross_entropy(clean, view(labels, {12}), engine::CrossEntropy::kSigmoid, 12);
     tape.backward(engine::add(rest, loss), view(one, {1}));
     const std::vector<double> together = grad;
     std::fill(grad.begin(), grad.end(), 0.0);
     tape.clear();
     const Tensor again = tape.leaf(view(kProbs, {12, 2}), view(grad, {12, 2}));
-    tape.backward(engine::cross_entropy(again, view(labels, {12}),
-                                        engine::CrossEntropy::kSigmoid, 12),
-                  view(one, {1}));
+    tape.backward(
+        engine::cross_entropy(again, view(labels, {12}), engine::CrossEntropy::kSigmoid, 12),
+        view(one, {1}));
     CHECK(together == grad);
   }
 }
@@ -253,8 +253,8 @@ TEST_CASE("prc: same bits for any number of threads") {
     CHECK(same_bits_for_threads([&] {
       const OpRun<float> r = run_op<float>(
           [&](std::span<const Tensor> x) {
-            const moe::TokenPairs p = moe::make_pairs(
-                *x[0].tape(), view(v.match, {pairs, tokens}), tokens, false, false, nullptr);
+            const moe::TokenPairs p = moe::make_pairs(*x[0].tape(), view(v.match, {pairs, tokens}),
+                                                      tokens, false, false, nullptr);
             return moe::prc_loss(x[0], p, form, 0.8, 2.5);
           },
           {Shape{2 * pairs * tokens, experts}}, {probs});

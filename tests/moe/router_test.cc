@@ -43,8 +43,8 @@ struct Fixture {
              const std::vector<double>& noise = {}) {
     engine::StepArena arena;
     engine::Tape tape(arena);
-    nn::Forward f{.tape = tape, .mode = mode, .seed = keys.seed, .step = keys.step,
-                  .sample_ids = keys.ids};
+    nn::Forward f{
+        .tape = tape, .mode = mode, .seed = keys.seed, .step = keys.step, .sample_ids = keys.ids};
     const auto n = static_cast<int64_t>(x.size()) / kWidth;
     moe::Routing r;
     r.layer = keys.layer;
@@ -55,8 +55,9 @@ struct Fixture {
     moe::RoutingRandom random;
     if (!noise.empty()) random.noise = view(noise, {n, config.experts});
     router.forward(f, tape.input(view(x, {n, kWidth})), random, r);
-    Routed out{r.sigma, f64_of(r.logits), f64_of(r.clean), f64_of(r.noisy_logits),
-               f64_of(r.gates), {}, indices_of(r.chosen)};
+    Routed out{
+        r.sigma, f64_of(r.logits),    f64_of(r.clean), f64_of(r.noisy_logits), f64_of(r.gates),
+        {},      indices_of(r.chosen)};
     for (size_t i = 0; i < out.logits.size(); ++i) {
       out.noise.push_back(out.noisy_logits[i] - out.logits[i]);
     }
@@ -189,10 +190,11 @@ TEST_CASE("router: no noise in evaluation, nor where it is switched off") {
 TEST_CASE("router: noise needs one sample id an image") {
   Fixture fixture({.experts = 4, .top_k = 2});
   const auto x = values<double>(10 * kWidth, 4);
-  CHECK(caught([&] { fixture.run(x, 5, nn::Mode::kTrain, {}); })
-            .is(ErrorKind::kValue, {"2 images"}));
-  CHECK(caught([&] { fixture.run(x, 5, nn::Mode::kTrain, {.ids = {1, 2, 3}}); })
-            .is(ErrorKind::kValue));
+  CHECK(
+      caught([&] { fixture.run(x, 5, nn::Mode::kTrain, {}); }).is(ErrorKind::kValue, {"2 images"}));
+  CHECK(caught([&] {
+          fixture.run(x, 5, nn::Mode::kTrain, {.ids = {1, 2, 3}});
+        }).is(ErrorKind::kValue));
   CHECK_FALSE(caught([&] { fixture.run(x, 5, nn::Mode::kEval, {}); }).kind);
   const std::vector<double> wrong(10 * 3);
   CHECK(caught([&] { fixture.run(x, 5, nn::Mode::kTrain, {}, wrong); }).kind);
@@ -227,7 +229,8 @@ TEST_CASE("router: a NaN token takes K distinct experts and leaves its neighbour
   for (int64_t n = 0; n < 4; ++n) {
     naive::Indices own(after.chosen.begin() + n * 3, after.chosen.begin() + n * 3 + 3);
     if (n != 1) {
-      CHECK(own == naive::Indices(before.chosen.begin() + n * 3, before.chosen.begin() + n * 3 + 3));
+      CHECK(own ==
+            naive::Indices(before.chosen.begin() + n * 3, before.chosen.begin() + n * 3 + 3));
     }
     std::sort(own.begin(), own.end());
     CHECK(own.front() >= 0);

@@ -147,8 +147,8 @@ TEST_CASE("row guarantee: same bits of every gradient for any number of threads"
 
 TEST_CASE("row guarantee: same bits of a prediction in a wider model of eight experts") {
   moe::VmoeConfig c = small_vmoe(8, 2);
-  c.vit = nn::VitConfig{.image_size = 16, .patch = 4, .width = 96, .mlp = 384, .heads = 3,
-                        .layers = 2};
+  c.vit =
+      nn::VitConfig{.image_size = 16, .patch = 4, .width = 96, .mlp = 384, .heads = 3, .layers = 2};
   c.moe_layers = {1};
   const Bound<moe::Vmoe> bound = random_model(c);
   const Batch<float> all = random_batch<float>(c, 40);

@@ -158,8 +158,7 @@ struct Counted {
   nn::Parameter weight, statistic;
   bool twice = false;
   void visit(nn::ParamVisitor& v) {
-    v.parameter_named("weight", weight,
-                      {.shape = {3, 2}, .init = nn::constant(2), .kernel = true});
+    v.parameter_named("weight", weight, {.shape = {3, 2}, .init = nn::constant(2), .kernel = true});
     v.parameter_named(twice ? "weight" : "statistic", statistic,
                       {.shape = {5}, .init = nn::ones(), .trainable = false});
   }
@@ -191,8 +190,9 @@ TEST_CASE("init: the binder lays out and fills what visit() lists") {
   Counted doubled;
   doubled.twice = true;
   engine::ParamStore refuses;
-  CHECK(caught([&] { nn::Binder(refuses, 1, true).bind(doubled, Dtype::kF32); })
-            .is(ErrorKind::kValue, {"weight", "twice"}));
+  CHECK(caught([&] {
+          nn::Binder(refuses, 1, true).bind(doubled, Dtype::kF32);
+        }).is(ErrorKind::kValue, {"weight", "twice"}));
 }
 
 TEST_CASE("init: a parameter on the tape wants a gradient unless the caller does not") {

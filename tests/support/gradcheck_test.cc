@@ -51,9 +51,7 @@ TEST_CASE("gradcheck: summing the output would hide it") {
 TEST_CASE("gradcheck: fails when a leaf is overwritten or an intermediate is added to") {
   const auto overwrites = [](std::span<const Tensor> x) { return careless_double(x[0], false); };
   CHECK_FALSE(gradcheck(overwrites, {Shape{5}}).ok());
-  const auto adds = [](std::span<const Tensor> x) {
-    return careless_double(scale(x[0], 1), true);
-  };
+  const auto adds = [](std::span<const Tensor> x) { return careless_double(scale(x[0], 1), true); };
   CHECK_FALSE(gradcheck(adds, {Shape{5}}).ok());
 }
 

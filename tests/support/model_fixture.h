@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,6 +53,25 @@ inline double error_of(const naive::Vec& a, const naive::Vec& b) {
   return largest == 0 ? INFINITY : worst / largest;
 }
 inline double error_of(double a, double b) { return error_of(naive::Vec{a}, naive::Vec{b}); }
+
+// The tensor of `want` that `got` is furthest from.
+struct WorstTensor {
+  double error = 0;
+  std::string path;
+  bool ok(double tolerance) const { return error <= tolerance; }
+  friend std::ostream& operator<<(std::ostream& os, const WorstTensor& w) {
+    return os << w.path << " is off by " << w.error;
+  }
+};
+inline WorstTensor worst_of(const naive::Params& got, const naive::Params& want) {
+  if (got.size() != want.size()) return {INFINITY, "the number of tensors"};
+  WorstTensor worst;
+  for (const auto& [path, v] : want) {
+    const double error = got.count(path) == 0 ? INFINITY : error_of(got.at(path), v);
+    if (error > worst.error) worst = {error, path};
+  }
+  return worst;
+}
 
 // A model with parameters and gradients, as its initialisers leave it.
 template <class Model>
@@ -115,8 +135,14 @@ class Declared final : public nn::ParamVisitor {
 // Three blocks of width 12, four patches and a class token; MoE layers in blocks 0 and 2.
 inline moe::VmoeConfig small_vmoe(int64_t experts = 4, int64_t top_k = 2) {
   moe::VmoeConfig c;
-  c.vit = {.image_size = 8, .channels = 2, .patch = 4, .classes = 5, .width = 12, .mlp = 20,
-           .heads = 3, .layers = 3};
+  c.vit = {.image_size = 8,
+           .channels = 2,
+           .patch = 4,
+           .classes = 5,
+           .width = 12,
+           .mlp = 20,
+           .heads = 3,
+           .layers = 3};
   c.moe.experts = experts;
   c.moe.top_k = top_k;
   c.moe_layers = {0, 2};
@@ -204,8 +230,8 @@ inline Terms total_loss(Tape& tape, const moe::VmoeConfig& c, const moe::VmoeOut
       if (losses.load > 0) terms.total = add(terms.total, scale(load, losses.load));
     }
     if (losses.prc == moe::PrcForm::kNone) continue;
-    const moe::TokenPairs pairs = moe::make_pairs(tape, match, r.tokens, r.class_token,
-                                                  losses.pair_class_tokens, nullptr);
+    const moe::TokenPairs pairs =
+        moe::make_pairs(tape, match, r.tokens, r.class_token, losses.pair_class_tokens, nullptr);
     const Tensor prc =
         moe::prc_loss(r.clean, pairs, losses.prc, losses.lambda_diag, losses.lambda_off);
     terms.prc += scalar(prc);
@@ -245,9 +271,8 @@ Step run_step(Bound<moe::Vmoe>& bound, const Batch<T>& batch, const Losses& loss
       view(batch.images, {batch.count, c.vit.channels, c.vit.image_size, c.vit.image_size}));
   moe::VmoeOutput out;
   bound.model.forward(f, images, out, random);
-  const Terms terms =
-      total_loss(tape, c, out, losses, view(batch.labels, {batch.count}),
-                 view(batch.match, {batch.count / 2, c.vit.patches()}));
+  const Terms terms = total_loss(tape, c, out, losses, view(batch.labels, {batch.count}),
+                                 view(batch.match, {batch.count / 2, c.vit.patches()}));
   bound.store.zero(Slab::kGrad);
   const std::vector<T> one = {1};
   tape.backward(terms.total, view(one, {1}));

@@ -129,8 +129,9 @@ TEST_CASE("audit: text, JSON and dump") {
   const Result threads = run(audit + "--threads 1 --batch 5 --json -");
   CHECK(threads.out == content_of(folder / "a.json"));
   CHECK(run(audit + "--seed 5 --json -").out != threads.out);
-  CHECK(json::parse(run("audit" + on(folder / "run") + "--noise-levels none --json -").out)
-            ["noise_sweep"].size() == 1);
+  CHECK(json::parse(
+            run("audit" + on(folder / "run") + "--noise-levels none --json -").out)["noise_sweep"]
+            .size() == 1);
 }
 
 TEST_CASE("eval, audit: capacity at evaluation is said") {
@@ -166,7 +167,8 @@ TEST_CASE("eval, audit: what cannot work is one line") {
   check_fails("audit" + on(run_folder) + "--dump " + (folder / "no/such.safetensors"), "such");
 
   // A data set of another kind of picture, and one without a test split.
-  std::string images("\0\0\x08\x03\0\0\0\1\0\0\0\x10\0\0\0\x10", 16), labels("\0\0\x08\1\0\0\0\1\2", 9);
+  std::string images("\0\0\x08\x03\0\0\0\1\0\0\0\x10\0\0\0\x10", 16),
+      labels("\0\0\x08\1\0\0\0\1\2", 9);
   images.append(256, 'x');
   std::filesystem::create_directory(folder / "grey");
   train::test::put(folder / "grey/train-images-idx3-ubyte", images);

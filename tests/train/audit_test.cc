@@ -188,8 +188,7 @@ TEST_CASE("audit: every figure of a layer by hand") {
   REQUIRE(f.load.size() == 3);  // choices 0 1, 1 2, 0 2, 2 1
   CHECK(f.load[0] == 0.25);
   CHECK(f.load[1] == 0.375);
-  CHECK(f.effective_experts ==
-        Approx(std::exp(-0.25 * std::log(0.25) - 0.75 * std::log(0.375))));
+  CHECK(f.effective_experts == Approx(std::exp(-0.25 * std::log(0.25) - 0.75 * std::log(0.375))));
   CHECK(f.dropped_share == 0.125);
   CHECK(f.load_all_tokens[0] == Approx(4 / 12.0));  // class tokens choose 2 0 and 0 1
   CHECK(f.dropped_share_all_tokens == Approx(2 / 12.0));
@@ -229,9 +228,9 @@ TEST_CASE("audit: renumbered experts give the same figures") {
 TEST_CASE("audit: a router that is not finite ends it") {
   std::vector<float> p = kProbabilities;
   p[4] = NAN;
-  CHECK(train::test::contains(error_of(ErrorKind::kValue,
-                                       [&] { figures_of(HandRouting(p, 3, 2, 2, 3), kPairs); }),
-                              "the router of layer 1"));
+  CHECK(train::test::contains(
+      error_of(ErrorKind::kValue, [&] { figures_of(HandRouting(p, 3, 2, 2, 3), kPairs); }),
+      "the router of layer 1"));
 }
 
 namespace {
@@ -241,9 +240,9 @@ constexpr const char* kData = "shapes:size=16,train=30,test=30";
 // A whole audit of a small random model as its JSON: every figure, to the last bit.
 std::string whole_audit(const std::vector<std::string>& settings, const std::string& dump = "") {
   const SmallModel small(kData, settings);
-  const train::AuditResult result = train::audit_model(
-      small.model.vmoe, small.config, *small.test,
-      {.seed = 3, .noise_sigmas = {0.05, 0.5}, .dump_path = dump});
+  const train::AuditResult result =
+      train::audit_model(small.model.vmoe, small.config, *small.test,
+                         {.seed = 3, .noise_sigmas = {0.05, 0.5}, .dump_path = dump});
   return train::audit_json(result, {}) + train::audit_text(result);
 }
 
@@ -262,8 +261,8 @@ TEST_CASE("audit: same bits for any threads, workers and batch") {
 }
 
 TEST_CASE("audit: without MoE layers or without anything to compare it says so") {
-  CHECK(train::test::contains(
-      error_of(ErrorKind::kValue, [] { whole_audit({"moe.layers=none"}); }), "no MoE layers"));
+  CHECK(train::test::contains(error_of(ErrorKind::kValue, [] { whole_audit({"moe.layers=none"}); }),
+                              "no MoE layers"));
   CHECK(train::test::contains(error_of(ErrorKind::kValue,
                                        [] {
                                          const SmallModel small(kData, {});
@@ -271,6 +270,20 @@ TEST_CASE("audit: without MoE layers or without anything to compare it says so")
                                                             *small.test, {.noise_sigmas = {-1}});
                                        }),
                               "noise level -1"));
+}
+
+TEST_CASE("audit: equal views match always, and their information is the entropy of the choice") {
+  const SmallModel small(kData, {"augment.crop=none", "augment.flip=false", "moe.top_k=1"});
+  const train::AuditResult result =
+      train::audit_model(small.model.vmoe, small.config, *small.test, {});
+  for (const LayerFigures& f : result.layers) {
+    CHECK(f.n_pairs > 400);
+    CHECK(f.match_top1 == 1);
+    CHECK(f.match_top2 == 1);
+    CHECK(f.match_top1_chance < 1);
+    CHECK(f.effective_experts > 1.1);
+    CHECK(std::exp(f.mutual_information) == Approx(f.effective_experts));  // K = 1
+  }
 }
 
 TEST_CASE("audit: one expert, mean pooling, capacity") {
@@ -303,9 +316,9 @@ namespace {
 // A dump read back, and everything counted again in the plainest way.
 struct Dump {
   explicit Dump(const std::string& path) : file(path) {
-    for (const char* name : {"image", "layer", "token", "view", "flat", "partner", "experts",
-                             "routed", "sweep.image", "sweep.label", "sweep.prediction",
-                             "sweep.flat", "sweep.top1"}) {
+    for (const char* name :
+         {"image", "layer", "token", "view", "flat", "partner", "experts", "routed", "sweep.image",
+          "sweep.label", "sweep.prediction", "sweep.flat", "sweep.top1"}) {
       columns[name] = read<int32_t>(name);
     }
     probabilities = read<float>("probabilities");
@@ -334,10 +347,28 @@ struct Dump {
   int64_t experts = 0, top_k = 0;
 };
 
+// How often which first experts met.
+struct Joint {
+  double information(double n) {
+    double sum = 0;
+    for (const auto& entry : both) {
+      const double independent = left[entry.first.first] * right[entry.first.second];
+      sum += entry.second / n * std::log(entry.second * n / independent);
+    }
+    return sum;
+  }
+  double chance(double n) {
+    double sum = 0;
+    for (const auto& entry : left) sum += entry.second / n * right[entry.first] / n;
+    return sum;
+  }
+  std::map<std::pair<int, int>, double> both;
+  std::map<int, double> left, right;
+};
+
 void check_layer(const Dump& dump, const LayerFigures& f) {
   double n = 0, top1 = 0, top2 = 0, any = 0, first = 0, second = 0, rest = 0, dropped = 0;
-  std::map<std::pair<int, int>, double> joint;
-  std::map<int, double> p1, p2;
+  Joint joint;
   std::vector<double> load(static_cast<size_t>(f.experts));
   std::vector<double> s(static_cast<size_t>(f.experts * f.experts));
   const auto& partner = dump.columns.at("partner");
@@ -353,7 +384,7 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
     top1 += a[0] == b[0];
     top2 += a[0] == b[0] && a[1] == b[1];
     any += std::set<int>{a[0], a[1]} == std::set<int>{b[0], b[1]};
-    ++joint[{a[0], b[0]}], ++p1[a[0]], ++p2[b[0]];
+    ++joint.both[{a[0], b[0]}], ++joint.left[a[0]], ++joint.right[b[0]];
     for (const int64_t member : {left, right}) {
       const std::vector<int> order = dump.sorted(member);
       first += dump.p(member, order[0]);
@@ -369,12 +400,7 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
       s[i] += dump.p(left, i / f.experts) * dump.p(right, i % f.experts);
     }
   }
-  double information = 0, chance = 0, diagonal = 0, off = 0;
-  for (const auto& entry : joint) {
-    const double independent = p1[entry.first.first] * p2[entry.first.second];
-    information += entry.second / n * std::log(entry.second * n / independent);
-  }
-  for (const auto& entry : p1) chance += entry.second / n * p2[entry.first] / n;
+  double diagonal = 0, off = 0;
   const double e = static_cast<double>(f.experts);
   for (int64_t i = 0; i < f.experts * f.experts; ++i) {
     (i / f.experts == i % f.experts ? diagonal : off) += e / n * s[i];
@@ -387,8 +413,8 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
   }
   CHECK(static_cast<double>(f.n_pairs) == n);
   CHECK(f.match_top1 == Approx(top1 / n));
-  CHECK(f.match_top1_chance == Approx(chance));
-  CHECK(f.mutual_information == Approx(information));
+  CHECK(f.match_top1_chance == Approx(joint.chance(n)));
+  CHECK(f.mutual_information == Approx(joint.information(n)));
   CHECK(f.match_top2 == Approx(top2 / n));
   CHECK(f.match_top2_any_order == Approx(any / n));
   CHECK(f.confidence_first == Approx(first / (2 * n)));
@@ -477,8 +503,8 @@ TEST_CASE("noise sweep: what the model sees is x + sigma w z with one z an image
         const engine::RngKey key = engine::RngKey(9, engine::Purpose::kNoiseSweep)
                                        .with(static_cast<uint64_t>(batch->samples[image]));
         const double unit = statistics ? 1 / small.config.augment.stddev[channel] : 4;
-        noisy[i] += static_cast<float>(0.3 * unit *
-                                       key.normal(static_cast<uint64_t>(i % (3 * 256))));
+        noisy[i] +=
+            static_cast<float>(0.3 * unit * key.normal(static_cast<uint64_t>(i % (3 * 256))));
       }
       const moe::VmoeOutput& out = inference.run(view(noisy, {batch->views, 3, 16, 16}));
       int64_t differ = 0;

@@ -62,17 +62,23 @@ TEST_CASE("evaluate: the loss is that of training") {
   for (const CrossEntropy kind : {CrossEntropy::kSoftmax, CrossEntropy::kSigmoid}) {
     engine::StepArena arena;
     engine::Tape tape(arena);
-    const engine::Tensor loss = engine::cross_entropy(
-        tape.input(view(logits, {7, 3})), tape.input(view(labels, {7})), kind, 7);
+    const engine::Tensor loss = engine::cross_entropy(tape.input(view(logits, {7, 3})),
+                                                      tape.input(view(labels, {7})), kind, 7);
     CHECK(sum_of(logits, labels, kind).loss ==
           Approx(static_cast<double>(loss.data<const float>()[0])).epsilon(1e-6));
   }
 }
 
 TEST_CASE("evaluate: output that is not finite, labels the model does not know") {
-  CHECK(contains(error_of(ErrorKind::kValue, [] { sum_of({0, 0, 0, 0, NAN, 0}, {0, 0}); }),
+  CHECK(contains(error_of(ErrorKind::kValue,
+                          [] {
+                            sum_of({0, 0, 0, 0, NAN, 0}, {0, 0});
+                          }),
                  "image 1 is not finite"));
-  CHECK(contains(error_of(ErrorKind::kValue, [] { sum_of({0, 0, INFINITY}, {0}); }),
+  CHECK(contains(error_of(ErrorKind::kValue,
+                          [] {
+                            sum_of({0, 0, INFINITY}, {0});
+                          }),
                  "is not finite"));
   CHECK(contains(error_of(ErrorKind::kValue, [] { sum_of({0, 0, 0}, {3}); }), "label 3"));
 }
@@ -136,7 +142,7 @@ TEST_CASE("evaluate: a model in training is left as it is") {
   const auto values = engine::test::copy_of<float>(training.params.slab(engine::Slab::kValue));
   const auto grads = engine::test::copy_of<float>(training.params.slab(engine::Slab::kGrad));
   train::evaluate(training.vmoe, small.config, *small.test);
-  CHECK(same_bytes(values,
-                   engine::test::copy_of<float>(training.params.slab(engine::Slab::kValue))));
+  CHECK(
+      same_bytes(values, engine::test::copy_of<float>(training.params.slab(engine::Slab::kValue))));
   CHECK(same_bytes(grads, engine::test::copy_of<float>(training.params.slab(engine::Slab::kGrad))));
 }

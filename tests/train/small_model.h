@@ -15,10 +15,9 @@ namespace train::test {
 // values changed by `settings`, "moe.experts=1".
 inline Config small_config(const data::Dataset& dataset, const std::vector<std::string>& settings) {
   Config config;
-  for (const char* setting :
-       {"model.width=16", "model.mlp=24", "model.heads=2", "model.layers=2", "model.patch=4",
-        "moe.layers=0,1", "moe.experts=4", "moe.top_k=2", "augment.area_min=0.5", "eval.batch=16",
-        "train.steps=1"}) {
+  for (const char* setting : {"model.width=16", "model.mlp=24", "model.heads=2", "model.layers=2",
+                              "model.patch=4", "moe.layers=0,1", "moe.experts=4", "moe.top_k=2",
+                              "augment.area_min=0.5", "eval.batch=16", "train.steps=1"}) {
     set_value(config, setting);
   }
   for (const std::string& setting : settings) set_value(config, setting);

@@ -39,7 +39,7 @@ Options audit_options() {
   options.add_value("noise-levels",
                     "standard deviations of Gaussian noise, black being 0 and white 1; none: "
                     "no noise",
-                    "0.02,0.05,0.1,0.2", "LIST");
+                    "0.05,0.1,0.2", "LIST");
   options.add_value("dump", "write the rows behind the figures", "", "FILE.safetensors");
   return options;
 }

@@ -20,6 +20,8 @@ std::span<const Command> commands();
 const char* program_version();
 
 // Each verb, in the file of its name.
+int run_compare(int argc, char** argv);
+int run_bench(int argc, char** argv);
 int run_train(int argc, char** argv);
 int run_eval(int argc, char** argv);
 int run_audit(int argc, char** argv);

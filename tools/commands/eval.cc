@@ -35,15 +35,18 @@ int run_eval(int argc, char** argv) {
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   const double images_per_s = static_cast<double>(result.n) / spent.count();
 
-  train::Fields fields = {{"accuracy", result.accuracy}, {"accuracy_se", result.accuracy_se},
-                          {"n", result.n},               {"loss", result.loss},
-                          {"loss_se", result.loss_se},   {"seconds", spent.count()},
+  train::Fields fields = {{"accuracy", result.accuracy},
+                          {"accuracy_se", result.accuracy_se},
+                          {"n", result.n},
+                          {"loss", result.loss},
+                          {"loss_se", result.loss_se},
+                          {"seconds", spent.count()},
                           {"images_per_s", images_per_s}};
   for (const auto& field : describe(input, options)) fields.push_back(field);
-  write_result(options,
-               headline(input, options) + result_text(result, images_per_s) +
-                   neighbour_warning(config),
-               train::json_line(fields));
+  write_result(
+      options,
+      headline(input, options) + result_text(result, images_per_s) + neighbour_warning(config),
+      train::json_line(fields));
   return 0;
 }
 

@@ -7,6 +7,8 @@
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "train/config.h"
+#include "train/memory_plan.h"
+#include "train/model.h"
 
 namespace tools {
 namespace {
@@ -21,13 +23,32 @@ void print_list(std::ostream& out) {
   }
 }
 
+// What the sizes of the model come to. Channels and classes that the data set will decide are
+// counted as 3 and 10, and said to be.
+void print_sizes(train::Config config, std::ostream& out) {
+  const bool open = config.model.channels == 0 || config.model.classes == 0;
+  if (config.model.channels == 0) config.model.channels = 3;
+  if (config.model.classes == 0) config.model.classes = 10;
+  const int64_t parameters = train::count_parameters(config);
+  const double flops = 2 * static_cast<double>(
+                               moe::multiply_adds_per_image(train::vmoe_config(config)));
+  if (open) {
+    out << "# with " << config.model.channels << " channels and " << config.model.classes
+        << " classes (the data set decides where a value is 0):\n";
+  }
+  out << "# parameters: " << parameters << "\n# forward pass of one image: " << std::fixed
+      << std::setprecision(1) << flops * 1e-6 << " MFLOP (" << parameters * 4 / (1 << 20)
+      << " MiB of f32 weights)\n# " << train::plan_memory(config, parameters).text() << "\n";
+}
+
 }  // namespace
 
 // A config file: it can be saved, changed and given to --recipe.
 void print_recipe(const train::Config& config, std::ostream& out) {
   for (const train::Recipe& recipe : train::embedded_recipes())
     if (recipe.name == config.recipe) out << train::recipe_comment(recipe) << "\n";
-  out << train::to_toml(config, /*with_docs=*/true);
+  print_sizes(config, out);
+  out << "\n" << train::to_toml(config, /*with_docs=*/true);
 }
 
 int run_recipes(int argc, char** argv) {

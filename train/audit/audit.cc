@@ -41,8 +41,9 @@ int64_t audit_pairs(Inference& inference, const Config& config, data::Loader& lo
 
 AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
                         const AuditOptions& options) {
-  check(!vmoe.config().moe_layers.empty(), ErrorKind::kValue,
-        "audit: this model has no MoE layers (moe.layers is none), so there is no routing to audit");
+  check(
+      !vmoe.config().moe_layers.empty(), ErrorKind::kValue,
+      "audit: this model has no MoE layers (moe.layers is none), so there is no routing to audit");
   NoiseSweep sweep(config, options.seed, options.noise_sigmas);
   std::optional<AuditDump> dump;
   if (!options.dump_path.empty()) dump.emplace();

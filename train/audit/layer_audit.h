@@ -17,18 +17,18 @@ namespace train {
 // counted: match.h, information.h, load.h, confidence.h, consistency.h. `_se` is the standard
 // error over source images (clustered_share.h).
 struct LayerFigures {
-  int64_t layer = 0;                                      // 0-based block
+  int64_t layer = 0;  // 0-based block
   int64_t experts = 0, top_k = 0, n_pairs = 0;
-  double match_top1 = 0, match_top1_se = 0;               // paper Table 4
-  double match_top1_chance = 0;                           // sum of products of the two marginals
-  double mutual_information = 0;                          // nats, of corresponding top-1 choices
-  double effective_experts = 0;                           // exp of the load's entropy
-  double margin_mean = 0;                                 // first minus second probability
-  double match_top2 = 0, match_top2_se = 0;               // in order, Table 4
+  double match_top1 = 0, match_top1_se = 0;  // paper Table 4
+  double match_top1_chance = 0;              // sum of products of the two marginals
+  double mutual_information = 0;             // nats, of corresponding top-1 choices
+  double effective_experts = 0;              // exp of the load's entropy
+  double margin_mean = 0;                    // first minus second probability
+  double match_top2 = 0, match_top2_se = 0;  // in order, Table 4
   double match_top2_any_order = 0, match_top2_any_order_se = 0;
   double confidence_first = 0, confidence_second = 0, confidence_rest = 0;  // Table 5
-  double s_diagonal_mean = 0, s_offdiagonal_mean = 0;     // of PRC's S
-  std::vector<double> load;                               // (E) shares of the pairs' choices
+  double s_diagonal_mean = 0, s_offdiagonal_mean = 0;                       // of PRC's S
+  std::vector<double> load;  // (E) shares of the pairs' choices
   double dropped_share = 0, dropped_share_se = 0;
   // The same of all tokens of all views: class tokens, patches of one colour and patches
   // without a partner too.

@@ -127,7 +127,8 @@ std::vector<NoiseLevel> NoiseSweep::figures() const {
     level.accuracy = result.accuracy;
     level.accuracy_se = result.accuracy_se;
     if (result.n > 0) {
-      level.changed_predictions = static_cast<double>(counts.changed) / static_cast<double>(result.n);
+      level.changed_predictions =
+          static_cast<double>(counts.changed) / static_cast<double>(result.n);
     }
     level.changed_predictions_se = share_error(level.changed_predictions, result.n);
     for (const ClusteredShare& flips : counts.flips) {

@@ -60,8 +60,7 @@ void find_pairs(const Tensor& match, const std::vector<uint8_t>& flat, int64_t t
     for (int64_t p = 0; p < patches; ++p) {
       const int64_t q = partner[i * patches + p];
       if (q < 0 || flat1[p] != 0 || flat2[q] != 0) continue;
-      pairs.push_back(
-          {i, 2 * i * tokens + before + p, (2 * i + 1) * tokens + before + q});
+      pairs.push_back({i, 2 * i * tokens + before + p, (2 * i + 1) * tokens + before + q});
     }
   }
 }

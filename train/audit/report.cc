@@ -50,7 +50,10 @@ Fields fields_of(const NoiseLevel& level) {
 template <class Entry>
 std::string array_of(const std::vector<Entry>& entries) {
   std::string text = "[";
-  for (const Entry& entry : entries) text += (text.size() > 1 ? "," : "") + json_line(fields_of(entry));
+  for (const Entry& entry : entries) {
+    if (text.size() > 1) text += ',';
+    text += json_line(fields_of(entry));
+  }
   return text + "]";
 }
 
@@ -113,10 +116,10 @@ std::string layer_table(const AuditResult& result) {
   row("pairs of patches", [](const Layer& l) { return std::to_string(l.n_pairs); });
   row("same first expert", [](const Layer& l) { return percent(l.match_top1, l.match_top1_se); });
   row("  by chance", [](const Layer& l) { return percent(l.match_top1_chance); });
-  row("same first and second", [](const Layer& l) { return percent(l.match_top2, l.match_top2_se); });
-  row("  in any order", [](const Layer& l) {
-    return percent(l.match_top2_any_order, l.match_top2_any_order_se);
-  });
+  row("same first and second",
+      [](const Layer& l) { return percent(l.match_top2, l.match_top2_se); });
+  row("  in any order",
+      [](const Layer& l) { return percent(l.match_top2_any_order, l.match_top2_any_order_se); });
   row("mutual information, nats", [](const Layer& l) { return fixed(l.mutual_information, 4); });
   row("effective experts", [](const Layer& l) {
     return fixed(l.effective_experts, 2) + " of " + std::to_string(l.experts);
@@ -130,7 +133,8 @@ std::string layer_table(const AuditResult& result) {
   row("  margin, first - second", [](const Layer& l) { return fixed(l.margin_mean, 4); });
   row("S of PRC, diagonal mean", [](const Layer& l) { return fixed(l.s_diagonal_mean, 4); });
   row("  off the diagonal", [](const Layer& l) { return fixed(l.s_offdiagonal_mean, 4); });
-  row("dropped choices", [](const Layer& l) { return percent(l.dropped_share, l.dropped_share_se); });
+  row("dropped choices",
+      [](const Layer& l) { return percent(l.dropped_share, l.dropped_share_se); });
   row("  all tokens", [](const Layer& l) {
     return percent(l.dropped_share_all_tokens, l.dropped_share_all_tokens_se);
   });
@@ -175,8 +179,8 @@ std::string audit_json(const AuditResult& result, const Fields& head) {
   fields.emplace_back("accuracy_se", result.noise_sweep.at(0).accuracy_se);
   std::string text = json_line(fields);
   text.pop_back();  // the closing brace
-  return text + ",\"layers\":" + array_of(result.layers) +
-         ",\"noise_sweep\":" + array_of(result.noise_sweep) + "}";
+  return text + ", \"layers\": " + array_of(result.layers) +
+         ", \"noise_sweep\": " + array_of(result.noise_sweep) + "}";
 }
 
 std::string audit_text(const AuditResult& result) {

@@ -70,9 +70,8 @@ TEST_CASE("device memory: says what it cannot do") {
   float v = 0;
   CHECK(caught([] { Buffer({4}, Dtype::kF32, Device::kCuda); }).is(ErrorKind::kDevice));
   CHECK(caught([&] { device_zero(Device::kCuda, &v, 4); }).is(ErrorKind::kDevice));
-  CHECK(caught([&] {
-          device_copy(Device::kCpu, &v, Device::kCuda, &v, 4);
-        }).is(ErrorKind::kDevice));
+  CHECK(
+      caught([&] { device_copy(Device::kCpu, &v, Device::kCuda, &v, 4); }).is(ErrorKind::kDevice));
 }
 
 TEST_CASE("workspace: grows and keeps and parts are independent") {

@@ -70,8 +70,8 @@ TEST_CASE("bf16: zeros infinities and the largest") {
 }
 
 TEST_CASE("bf16: NaN stays a quiet NaN") {
-  for (const uint32_t nan : {0x7fc00000u, 0x7f800001u, 0x7f80ffffu, 0x7fffffffu, 0xffffffffu,
-                             0xff800001u}) {
+  for (const uint32_t nan :
+       {0x7fc00000u, 0x7f800001u, 0x7f80ffffu, 0x7fffffffu, 0xffffffffu, 0xff800001u}) {
     const bf16 x = to_bf16(float_of(nan));
     CHECK((x.bits & 0x7fc0) == 0x7fc0);
     CHECK((x.bits >> 15) == (nan >> 31));

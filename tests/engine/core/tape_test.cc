@@ -88,10 +88,10 @@ TEST_CASE("tape: a leaf and its gradient must fit") {
   Tape tape(arena);
   Doubles v(6), g(5);
   std::vector<float> f(6);
-  CHECK(caught([&] { tape.leaf(view(v, {6}), view(g, {5})); })
-            .is(ErrorKind::kShape, {"(5)", "(6)"}));
-  CHECK(caught([&] { tape.leaf(view(v, {6}), view(f, {6})); })
-            .is(ErrorKind::kDtype, {"f32", "f64"}));
+  CHECK(
+      caught([&] { tape.leaf(view(v, {6}), view(g, {5})); }).is(ErrorKind::kShape, {"(5)", "(6)"}));
+  CHECK(
+      caught([&] { tape.leaf(view(v, {6}), view(f, {6})); }).is(ErrorKind::kDtype, {"f32", "f64"}));
 }
 
 TEST_CASE("tape: nothing is recorded where no gradient is wanted") {
@@ -166,8 +166,9 @@ TEST_CASE("tape: backward needs a loss that depends on a leaf and a seed that fi
   const Leaf leaf(tape);
   const Tensor y = scale(leaf.x, 2);
   CHECK(caught([&] { other.backward(y, view(kOnes, {3})); }).is(ErrorKind::kValue));
-  CHECK(caught([&] { tape.backward(y, view(kOnes, {3, 1})); })
-            .is(ErrorKind::kShape, {"(3,1)", "(3)"}));
+  CHECK(caught([&] {
+          tape.backward(y, view(kOnes, {3, 1}));
+        }).is(ErrorKind::kShape, {"(3,1)", "(3)"}));
 }
 
 TEST_CASE("tape: runs newest first and only what the loss depends on") {
@@ -330,6 +331,48 @@ TEST_CASE("tape: first_non_finite names the op") {
   CHECK(tape32.first_non_finite().empty());
 }
 
+TEST_CASE("tape: first_non_finite names the scope") {
+  StepArena arena;
+  Tape tape(arena);
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const bool late : {false, true}) {
+    tape.clear();
+    const Leaf leaf(tape);
+    const Tensor a = scale(leaf.x, late ? 2 : inf);
+    tape.scope("blocks.3");
+    const Tensor b = scale(a, 3);
+    tape.scope("head");
+    scale(b, inf);
+    CHECK(tape.first_non_finite() == (late ? "head/scale" : "scale"));
+  }
+}
+
+TEST_CASE("tape: a profile counts ops forward and adds up the times") {
+  StepArena arena;
+  Tape tape(arena);
+  OpTimes times;
+  const Doubles start(50'000, 0.5);
+  Doubles grad(start.size(), 0);
+  const Tensor x = tape.leaf(view(start, {50'000}), view(grad, {50'000}));
+  scale(x, 2);  // before the profile
+  tape.profile(&times);
+  const Tensor y = tanh(scale(tanh(x), 2));
+  tape.backward(y, view(start, {50'000}));
+  tape.profile(nullptr);
+  tanh(x);
+  const OpTimes::Row& first = times.rows()[0];
+  const OpTimes::Row& second = times.rows()[1];
+  CHECK(first.name == "tanh");
+  CHECK(first.calls == 2);
+  CHECK(second.name == "scale");
+  CHECK(second.calls == 1);
+  for (const OpTimes::Row& row : {first, second}) {
+    CHECK(row.forward_s > 0);
+    CHECK(row.backward_s > 0);
+  }
+  CHECK(times.rows()[2].name.empty());
+}
+
 TEST_CASE("tape: clear forgets everything") {
   StepArena arena;
   Tape tape(arena);
@@ -361,8 +404,7 @@ TEST_CASE("tape: a tape runs inside another under its own mark") {
   CHECK(leaf.grad == Doubles{8, 16, 24});
 }
 
-TEST_CASE("tape: a warm step makes no heap allocation" *
-          doctest::skip(!HeapCounter::available())) {
+TEST_CASE("tape: a warm step makes no heap allocation" * doctest::skip(!HeapCounter::available())) {
   StepArena arena;
   Tape tape(arena);
   const Doubles start(5000, 0.5);

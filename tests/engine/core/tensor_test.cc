@@ -127,8 +127,8 @@ TEST_CASE("tensor: viewed keeps the elements") {
 }
 
 TEST_CASE("tensor: rows cut the leading axis at every rank") {
-  for (const Shape& tail : {Shape{}, Shape{3}, Shape{3, 2}, Shape{3, 2, 2}, Shape{3, 2, 2, 1},
-                            Shape{3, 1, 2, 1, 2}}) {
+  for (const Shape& tail :
+       {Shape{}, Shape{3}, Shape{3, 2}, Shape{3, 2, 2}, Shape{3, 2, 2, 1}, Shape{3, 1, 2, 1, 2}}) {
     const Shape whole = tail.with_prepended(4);
     CAPTURE(whole);
     std::vector<double> v(static_cast<size_t>(whole.numel()));

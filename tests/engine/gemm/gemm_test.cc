@@ -25,8 +25,7 @@ constexpr GradWrite kWrites[] = {GradWrite::kOverwrite, GradWrite::kAccumulate};
 // A product's operands, dense and not transposed, and what must come out.
 template <class T>
 struct Problem {
-  explicit Problem(GemmSize s)
-      : size(s), a(values<T>(s.m * s.k, 1)), b(values<T>(s.k * s.n, 2)) {}
+  explicit Problem(GemmSize s) : size(s), a(values<T>(s.m * s.k, 1)), b(values<T>(s.k * s.n, 2)) {}
   // The product in f64, and the sum of |a b| of each element, which bounds the rounding.
   void solve() {
     want.assign(static_cast<size_t>(size.m * size.n), 0);
@@ -136,7 +135,7 @@ void check_all_layouts(GemmSize size) {
   }
 }
 
-const GemmSize kSizes[] = {{1, 1, 1},    {1, 1, 300},  {1, 48, 64},   {5, 47, 7},   {8, 49, 256},
+const GemmSize kSizes[] = {{1, 1, 1},    {1, 1, 300},  {1, 48, 64},   {5, 47, 7},     {8, 49, 256},
                            {9, 16, 257}, {4, 24, 255}, {97, 100, 33}, {200, 17, 300}, {3, 15, 513},
                            {64, 96, 1},  {96, 48, 40}, {95, 65, 40},  {2, 1000, 20},  {130, 3, 70}};
 
@@ -190,7 +189,8 @@ void check_epilogues(GemmSize size) {
   Problem<T> p(size);
   p.solve();
   const int64_t pad = 5, ldc = size.n + pad, count = size.m * ldc;
-  const auto bias = values<T>(size.n, 4), residual = values<T>(count, 5), start = values<T>(count, 6);
+  const auto bias = values<T>(size.n, 4), residual = values<T>(count, 5),
+             start = values<T>(count, 6);
   const T* const nothing = nullptr;
   for (int mask = 0; mask < 32; ++mask) {
     const bool adds = (mask & 8) != 0;
@@ -229,8 +229,11 @@ void check_epilogues(GemmSize size) {
 template <class T>
 struct Groups {
   Groups(std::vector<int32_t> o, int64_t n, int64_t k)
-      : offset(std::move(o)), count(static_cast<int64_t>(offset.size()) - 1),
-        size{offset.back(), n, k}, a(values<T>(size.m * k, 1)), b(values<T>(count * k * n, 2)) {}
+      : offset(std::move(o)),
+        count(static_cast<int64_t>(offset.size()) - 1),
+        size{offset.back(), n, k},
+        a(values<T>(size.m * k, 1)),
+        b(values<T>(count * k * n, 2)) {}
   Problem<T> one(int64_t g) const {
     Problem<T> p({offset[g + 1] - offset[g], size.n, size.k});
     p.a = rows_of(a, size.k, offset[g], p.size.m);
@@ -243,8 +246,11 @@ struct Groups {
   std::vector<T> a, b;
 };
 
-const std::vector<int32_t> kOffsets[] = {{0, 5},        {0, 0},          {0, 0, 0, 7},
-                                         {0, 7, 7, 7},  {0, 100, 100, 101, 300},
+const std::vector<int32_t> kOffsets[] = {{0, 5},
+                                         {0, 0},
+                                         {0, 0, 0, 7},
+                                         {0, 7, 7, 7},
+                                         {0, 100, 100, 101, 300},
                                          {0, 0, 3, 99, 196, 196, 197}};
 
 template <class T>
@@ -268,7 +274,8 @@ void check_grouped(const std::vector<int32_t>& offset, int64_t n, int64_t k) {
         for (int64_t g = 0; g < groups.count; ++g) {
           const Problem<T> p = groups.one(g);
           std::vector<T> want_activated(static_cast<size_t>(p.size.m * n));
-          if (with_epilogue) e = {bias.data() + g * n, nullptr, want_activated.data(), GeluForm::kTanh};
+          if (with_epilogue)
+            e = {bias.data() + g * n, nullptr, want_activated.data(), GeluForm::kTanh};
           const auto want = run(p, {}, write, rows_of(start, n, offset[g], p.size.m), e);
           CHECK(same_bytes(rows_of(c, n, offset[g], p.size.m), want));
           if (!with_epilogue) continue;
@@ -282,7 +289,8 @@ void check_grouped(const std::vector<int32_t>& offset, int64_t n, int64_t k) {
 template <class T>
 void check_grouped_transposed(const std::vector<int32_t>& offset, int64_t m, int64_t n) {
   const auto groups = static_cast<int64_t>(offset.size()) - 1, rows = int64_t{offset.back()};
-  const auto a = values<T>(rows * m, 1), b = values<T>(rows * n, 2), start = values<T>(groups * m * n, 3);
+  const auto a = values<T>(rows * m, 1), b = values<T>(rows * n, 2),
+             start = values<T>(groups * m * n, 3);
   for (const GradWrite write : kWrites) {
     std::vector<T> c = start;
     kernels::grouped_gemm_transposed<T>(Cpu{}, offset.data(), groups, {m, n, rows}, a.data(),
@@ -295,8 +303,8 @@ void check_grouped_transposed(const std::vector<int32_t>& offset, int64_t m, int
                        want.data(), n, write);
       CHECK(same_bytes(rows_of(c, m * n, g, 1), want));
       const bool adds = write == GradWrite::kAccumulate;
-      const auto before = adds ? rows_of(start, m * n, g, 1)
-                               : std::vector<T>(static_cast<size_t>(m * n), T(0));
+      const auto before =
+          adds ? rows_of(start, m * n, g, 1) : std::vector<T>(static_cast<size_t>(m * n), T(0));
       if (count == 0) CHECK(same_bytes(rows_of(c, m * n, g, 1), before));
     }
   }
@@ -339,7 +347,8 @@ TEST_CASE("gemm: same bits for a row alone and among others") {
 }
 
 TEST_CASE("gemm: same bits however the operands are stored") {
-  for (const GemmSize& size : {GemmSize{1, 10, 300}, GemmSize{33, 65, 768}, GemmSize{511, 100, 64}}) {
+  for (const GemmSize& size :
+       {GemmSize{1, 10, 300}, GemmSize{33, 65, 768}, GemmSize{511, 100, 64}}) {
     const Problem<float> p(size);
     const auto plain = product(p);
     for (const Trans ta : kBoth) {
@@ -400,10 +409,14 @@ TEST_CASE("gemm: no rows or no columns touch nothing") {
   const float ab[4] = {1, 2, 3, 4};
   for (const Trans ta : kBoth) {
     float c = 17;
-    kernels::gemm<float>(Cpu{}, ta, Trans::kNo, {0, 2, 2}, ab, 2, ab, 2, &c, 2, GradWrite::kOverwrite);
-    kernels::gemm<float>(Cpu{}, ta, Trans::kNo, {2, 0, 2}, ab, 2, ab, 2, &c, 2, GradWrite::kOverwrite);
-    kernels::gemm_serial<float>(ta, Trans::kNo, {0, 2, 2}, ab, 2, ab, 2, &c, 2, GradWrite::kOverwrite);
-    kernels::gemm_serial<float>(ta, Trans::kNo, {2, 0, 2}, ab, 2, ab, 2, &c, 2, GradWrite::kOverwrite);
+    kernels::gemm<float>(Cpu{}, ta, Trans::kNo, {0, 2, 2}, ab, 2, ab, 2, &c, 2,
+                         GradWrite::kOverwrite);
+    kernels::gemm<float>(Cpu{}, ta, Trans::kNo, {2, 0, 2}, ab, 2, ab, 2, &c, 2,
+                         GradWrite::kOverwrite);
+    kernels::gemm_serial<float>(ta, Trans::kNo, {0, 2, 2}, ab, 2, ab, 2, &c, 2,
+                                GradWrite::kOverwrite);
+    kernels::gemm_serial<float>(ta, Trans::kNo, {2, 0, 2}, ab, 2, ab, 2, &c, 2,
+                                GradWrite::kOverwrite);
     CHECK(c == 17);
   }
 }

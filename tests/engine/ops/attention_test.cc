@@ -64,9 +64,9 @@ std::vector<double> naive_attention(const std::vector<T>& qkv, const Sizes& s) {
 }  // namespace
 
 TEST_CASE("attention: matches a naive f64 reference") {
-  for (const Sizes& s : {Sizes{1, 1, 1, 1}, Sizes{2, 1, 2, 3}, Sizes{1, 7, 1, 5}, Sizes{2, 8, 3, 8},
-                         Sizes{3, 9, 2, 17}, Sizes{2, 65, 3, 64}, Sizes{1, 197, 2, 33},
-                         Sizes{0, 4, 1, 2}}) {
+  for (const Sizes& s :
+       {Sizes{1, 1, 1, 1}, Sizes{2, 1, 2, 3}, Sizes{1, 7, 1, 5}, Sizes{2, 8, 3, 8},
+        Sizes{3, 9, 2, 17}, Sizes{2, 65, 3, 64}, Sizes{1, 197, 2, 33}, Sizes{0, 4, 1, 2}}) {
     CAPTURE(s.shape());
     const auto x = values<float>(s.shape().numel(), 1, 2);
     const auto xd = values<double>(s.shape().numel(), 1, 2);
@@ -124,7 +124,9 @@ TEST_CASE("attention: rejects what it cannot do") {
   CHECK(caught([&] { attention(x, 3); }).is(ErrorKind::kShape, {"attention", "3", "(1,2,12)"}));
   CHECK(caught([&] { attention(x, 0); }).is(ErrorKind::kShape, {"0"}));
   CHECK(caught([&] { attention(x, -2); }).is(ErrorKind::kShape, {"-2"}));
-  CHECK(caught([&] { attention(tape.input(view(v, {2, 12})), 1); }).is(ErrorKind::kShape, {"(2,12)"}));
+  CHECK(caught([&] {
+          attention(tape.input(view(v, {2, 12})), 1);
+        }).is(ErrorKind::kShape, {"(2,12)"}));
   CHECK(caught([&] { attention(view(v, {1, 2, 12}), 2); }).is(ErrorKind::kValue, {"tape"}));
   const std::vector<int32_t> i(24);
   CHECK(caught([&] { attention(tape.input(view(i, {1, 2, 12})), 2); }).is(ErrorKind::kDtype));

@@ -53,8 +53,8 @@ test::Function loss_of(const std::vector<int32_t>& labels, CrossEntropy kind, do
 
 TEST_CASE("cross_entropy: matches a naive f64 reference") {
   for (const CrossEntropy kind : kKinds) {
-    for (const Shape& shape : {Shape{1, 1}, Shape{1, 10}, Shape{7, 3}, Shape{64, 17},
-                               Shape{300, 1000}}) {
+    for (const Shape& shape :
+         {Shape{1, 1}, Shape{1, 10}, Shape{7, 3}, Shape{64, 17}, Shape{300, 1000}}) {
       CAPTURE(shape);
       const auto labels = labels_for(shape[0], shape[1]);
       const auto x = values<float>(shape.numel(), 1, 5);

@@ -28,7 +28,8 @@ std::vector<double> naive_norm(const std::vector<std::vector<T>>& in, int64_t co
   for (size_t at = 0; at < x.size(); at += static_cast<size_t>(cols)) {
     double mean = 0, var = 0;
     for (int64_t c = 0; c < cols; ++c) mean += x[at + c] / double(cols);
-    for (int64_t c = 0; c < cols; ++c) var += (x[at + c] - mean) * (x[at + c] - mean) / double(cols);
+    for (int64_t c = 0; c < cols; ++c)
+      var += (x[at + c] - mean) * (x[at + c] - mean) / double(cols);
     for (int64_t c = 0; c < cols; ++c) {
       y[at + c] = (x[at + c] - mean) / std::sqrt(var + eps) * in[1][c] + in[2][c];
     }
@@ -47,15 +48,15 @@ std::vector<std::vector<T>> inputs_of(const Shape& shape, double offset = 0) {
 }  // namespace
 
 TEST_CASE("layer_norm: matches a naive f64 reference") {
-  for (const Shape& shape : {Shape{1}, Shape{2, 1}, Shape{3, 7}, Shape{2, 3, 8}, Shape{4, 15},
-                             Shape{4, 16}, Shape{4, 17}, Shape{65, 300}, Shape{2, 20'000},
-                             Shape{0, 5}}) {
+  for (const Shape& shape :
+       {Shape{1}, Shape{2, 1}, Shape{3, 7}, Shape{2, 3, 8}, Shape{4, 15}, Shape{4, 16},
+        Shape{4, 17}, Shape{65, 300}, Shape{2, 20'000}, Shape{0, 5}}) {
     CAPTURE(shape);
     const Shape row{shape[-1]};
     const auto x = inputs_of<float>(shape);
     const auto xd = inputs_of<double>(shape);
-    CHECK(distance(run_op<float>(norm_of, {shape, row, row}, x).y,
-                   naive_norm(x, shape[-1], 1e-6)) < 2e-6);
+    CHECK(distance(run_op<float>(norm_of, {shape, row, row}, x).y, naive_norm(x, shape[-1], 1e-6)) <
+          2e-6);
     CHECK(distance(run_op<double>(norm_of, {shape, row, row}, xd).y,
                    naive_norm(xd, shape[-1], 1e-6)) < 1e-13);
   }
@@ -131,7 +132,8 @@ TEST_CASE("layer_norm: gradient when only some inputs want one") {
 
 TEST_CASE("layer_norm: same bits for any number of threads") {
   CHECK(test::op_same_bits_for_threads<float>(norm_of, {Shape{513, 197}, Shape{197}, Shape{197}}));
-  CHECK(test::op_same_bits_for_threads<double>(norm_of, {Shape{20, 1000}, Shape{1000}, Shape{1000}}));
+  CHECK(
+      test::op_same_bits_for_threads<double>(norm_of, {Shape{20, 1000}, Shape{1000}, Shape{1000}}));
 }
 
 TEST_CASE("layer_norm: same bits in batches of 1 and 7 and 256") {
@@ -146,8 +148,9 @@ TEST_CASE("layer_norm: rejects what it cannot do") {
   std::vector<float> v(6), row(3), long_row(4), none;
   const Tensor x = tape.input(view(v, {2, 3})), s = view(row, {3});
   CHECK(caught([&] { layer_norm(view(v, {2, 3}), s, s); }).is(ErrorKind::kValue, {"tape"}));
-  CHECK(caught([&] { layer_norm(x, view(long_row, {4}), s); })
-            .is(ErrorKind::kShape, {"layer_norm", "(3)", "(4)"}));
+  CHECK(caught([&] {
+          layer_norm(x, view(long_row, {4}), s);
+        }).is(ErrorKind::kShape, {"layer_norm", "(3)", "(4)"}));
   CHECK(caught([&] { layer_norm(x, s, view(long_row, {4})); }).is(ErrorKind::kShape, {"(4)"}));
   CHECK(caught([&] { layer_norm(x, s, s, 0); }).is(ErrorKind::kValue, {"eps", "0"}));
   CHECK(caught([&] { layer_norm(x, s, s, -1); }).is(ErrorKind::kValue, {"-1"}));

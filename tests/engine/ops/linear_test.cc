@@ -101,7 +101,7 @@ TEST_CASE("linear: matches a naive f64 reference") {
     const struct {
       Shape x;
       int64_t n;
-    } sizes[] = {{{1}, 1},       {{1, 1}, 5},     {{3, 7}, 8},    {{2, 3, 15}, 17},
+    } sizes[] = {{{1}, 1},       {{1, 1}, 5},     {{3, 7}, 8},      {{2, 3, 15}, 17},
                  {{5, 257}, 49}, {{97, 64}, 100}, {{200, 300}, 33}, {{0, 4}, 3}};
     for (const auto& size : sizes) {
       CAPTURE(size.x);
@@ -118,14 +118,17 @@ TEST_CASE("linear: gelu in its two forms far out and near zero") {
   for (const GeluForm form : {GeluForm::kTanh, GeluForm::kErf}) {
     std::vector<float> x;
     for (double z = -30; z <= 30; z += 0.07) x.push_back(static_cast<float>(z));
-    for (const float z : {0.0f, 1e-20f, -1e-20f, 1e-4f, 100.0f, -100.0f, 1e4f, -1e4f}) x.push_back(z);
+    for (const float z : {0.0f, 1e-20f, -1e-20f, 1e-4f, 100.0f, -100.0f, 1e4f, -1e4f})
+      x.push_back(z);
     const auto n = static_cast<int64_t>(x.size());
     const Variant v{"", false, false, true, form};
     const auto y = run_op<float>(linear_of(v), {Shape{n, 1}, Shape{1, 1}, Shape{1}, Shape{n, 1}},
-                                 {x, {1}, {0}, std::vector<float>(x.size())}).y;
+                                 {x, {1}, {0}, std::vector<float>(x.size())})
+                       .y;
     double worst = 0;
     for (size_t i = 0; i < y.size(); ++i) {
-      worst = std::max(worst, std::abs(y[i] - naive_gelu(x[i], form)) / std::max(1.0f, std::abs(x[i])));
+      worst =
+          std::max(worst, std::abs(y[i] - naive_gelu(x[i], form)) / std::max(1.0f, std::abs(x[i])));
     }
     CHECK(worst < 3e-7);
     CHECK(y[y.size() - 4] == 100.0f);
@@ -226,19 +229,23 @@ TEST_CASE("linear: rejects what it cannot do") {
   Tape tape(arena);
   const std::vector<float> v(6), w(12), b(4), wrong(5), one(1);
   const Tensor x = tape.input(view(v, {2, 3})), weight = view(w, {3, 4}), bias = view(b, {4});
-  CHECK(caught([&] { linear(x, view(w, {4, 3}), kNone); })
-            .is(ErrorKind::kShape, {"linear", "(2,3)", "(4,3)"}));
+  CHECK(caught([&] {
+          linear(x, view(w, {4, 3}), kNone);
+        }).is(ErrorKind::kShape, {"linear", "(2,3)", "(4,3)"}));
   CHECK(caught([&] { linear(x, view(w, {12}), kNone); }).is(ErrorKind::kShape, {"(12)"}));
   CHECK(caught([&] { linear(tape.input(view(one, {})), weight, kNone); }).is(ErrorKind::kShape));
-  CHECK(caught([&] { linear(x, weight, view(wrong, {5})); })
-            .is(ErrorKind::kShape, {"linear", "bias", "(4)", "(5)"}));
+  CHECK(caught([&] {
+          linear(x, weight, view(wrong, {5}));
+        }).is(ErrorKind::kShape, {"linear", "bias", "(4)", "(5)"}));
   CHECK(caught([&] { linear(view(v, {2, 3}), weight, bias); }).is(ErrorKind::kValue, {"tape"}));
-  CHECK(caught([&] { linear(x, weight, bias, {.residual = &x}); })
-            .is(ErrorKind::kShape, {"residual", "(2,4)"}));
+  CHECK(caught([&] {
+          linear(x, weight, bias, {.residual = &x});
+        }).is(ErrorKind::kShape, {"residual", "(2,4)"}));
   const std::vector<float> r(8);
   const Tensor residual = view(r, {2, 4});
-  CHECK(caught([&] { linear(x, weight, bias, {.residual = &residual, .gelu = true}); })
-            .is(ErrorKind::kValue, {"gelu", "residual"}));
+  CHECK(caught([&] {
+          linear(x, weight, bias, {.residual = &residual, .gelu = true});
+        }).is(ErrorKind::kValue, {"gelu", "residual"}));
   const std::vector<double> wd(12);
   CHECK(caught([&] { linear(x, view(wd, {3, 4}), kNone); }).is(ErrorKind::kDtype, {"f64", "f32"}));
 }
@@ -258,10 +265,10 @@ TEST_CASE("grouped_linear: every expert is a linear layer of its rows") {
       };
       const Variant v{"", true, false, gelu};
       const auto index = static_cast<int64_t>(e);
-      const auto one = run_op<float>(
-          linear_of(v), {Shape{rows, 19}, Shape{19, 50}, Shape{50}},
-          {cut(in[0], begin * 19, rows * 19), cut(in[1], index * 950, 950), cut(in[2], index * 50, 50)},
-          cut(cotangent, begin * 50, rows * 50));
+      const auto one = run_op<float>(linear_of(v), {Shape{rows, 19}, Shape{19, 50}, Shape{50}},
+                                     {cut(in[0], begin * 19, rows * 19),
+                                      cut(in[1], index * 950, 950), cut(in[2], index * 50, 50)},
+                                     cut(cotangent, begin * 50, rows * 50));
       CHECK(test::same_bytes(one.y, cut(all.y, begin * 50, rows * 50)));
       CHECK(test::same_bytes(one.grads[0], cut(all.grads[0], begin * 19, rows * 19)));
       CHECK(distance(cut(all.grads[1], index * 950, 950), one.grads[1]) < 1e-6);
@@ -274,8 +281,8 @@ TEST_CASE("grouped_linear: one expert has the bits of a linear layer") {
   const std::vector<int32_t> offset = {0, 77};
   const auto in = float_inputs({{77, 64}, {64, 40}, {40}});
   const auto dense = run_op<float>(linear_of(kVariants[4]), {{77, 64}, {64, 40}, {40}}, in);
-  const auto grouped = run_op<float>(grouped_of(offset, true, true),
-                                     {{77, 64}, {1, 64, 40}, {1, 40}}, in);
+  const auto grouped =
+      run_op<float>(grouped_of(offset, true, true), {{77, 64}, {1, 64, 40}, {1, 40}}, in);
   CHECK(test::same_bytes(dense.y, grouped.y));
   for (size_t k = 0; k < 3; ++k) CHECK(test::same_bytes(dense.grads[k], grouped.grads[k]));
 }
@@ -320,25 +327,32 @@ TEST_CASE("grouped_linear: rejects what it cannot do") {
   StepArena arena;
   Tape tape(arena);
   const std::vector<float> v(6), w(24), b(8), r(8);
-  const std::vector<int32_t> good = {0, 1, 2}, late = {1, 1, 2}, few = {0, 1, 1}, more = {0, 0, 1, 2};
+  const std::vector<int32_t> good = {0, 1, 2}, late = {1, 1, 2}, few = {0, 1, 1},
+                             more = {0, 0, 1, 2};
   const Tensor x = tape.input(view(v, {2, 3})), weight = view(w, {2, 3, 4}), bias = view(b, {2, 4});
   const Tensor offset = view(good, {3}), residual = view(r, {2, 4});
   CHECK(caught([&] { grouped_linear(x, weight, bias, offset); }).kind == std::nullopt);
-  CHECK(caught([&] { grouped_linear(x, view(w, {2, 4, 3}), kNone, offset); })
-            .is(ErrorKind::kShape, {"grouped_linear", "(2,3)", "(2,4,3)"}));
+  CHECK(caught([&] {
+          grouped_linear(x, view(w, {2, 4, 3}), kNone, offset);
+        }).is(ErrorKind::kShape, {"grouped_linear", "(2,3)", "(2,4,3)"}));
   CHECK(caught([&] { grouped_linear(x, view(w, {6, 4}), kNone, offset); }).is(ErrorKind::kShape));
-  CHECK(caught([&] { grouped_linear(x, weight, view(b, {8}), offset); })
-            .is(ErrorKind::kShape, {"bias", "(2,4)", "(8)"}));
+  CHECK(caught([&] {
+          grouped_linear(x, weight, view(b, {8}), offset);
+        }).is(ErrorKind::kShape, {"bias", "(2,4)", "(8)"}));
   for (const auto* wrong : {&late, &few, &more}) {
     CHECK(caught([&] {
             grouped_linear(x, weight, bias, view(*wrong, {static_cast<int64_t>(wrong->size())}));
           }).is(ErrorKind::kShape, {"offset", "2"}));
   }
-  CHECK(caught([&] { grouped_linear(x, weight, bias, offset, {.residual = &residual}); })
-            .is(ErrorKind::kValue, {"residual"}));
-  CHECK(caught([&] { grouped_linear(view(v, {2, 3}), weight, bias, offset); })
-            .is(ErrorKind::kValue, {"tape"}));
-  CHECK(caught([&] { grouped_linear(x, weight, bias, view(v, {6})); }).is(ErrorKind::kDtype, {"i32"}));
+  CHECK(caught([&] {
+          grouped_linear(x, weight, bias, offset, {.residual = &residual});
+        }).is(ErrorKind::kValue, {"residual"}));
+  CHECK(caught([&] {
+          grouped_linear(view(v, {2, 3}), weight, bias, offset);
+        }).is(ErrorKind::kValue, {"tape"}));
+  CHECK(caught([&] {
+          grouped_linear(x, weight, bias, view(v, {6}));
+        }).is(ErrorKind::kDtype, {"i32"}));
 }
 
 TEST_CASE("linear: column sums add to what is there") {

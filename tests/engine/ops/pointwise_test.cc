@@ -140,8 +140,8 @@ TEST_CASE("slice: shares memory and gives zeros elsewhere") {
   const Tensor x = tape.input(view(v, {4, 3}));
   CHECK(slice(x, 1, 3).data<const double>() == v.data() + 3);
   CHECK(slice(x, 1, 3).shape() == Shape{2, 3});
-  const auto run = run_op<double>([](std::span<const Tensor> in) { return slice(in[0], 1, 2); },
-                                  {Shape{4, 3}});
+  const auto run =
+      run_op<double>([](std::span<const Tensor> in) { return slice(in[0], 1, 2); }, {Shape{4, 3}});
   const auto cotangent = values<double>(3, 1000);
   for (size_t i = 0; i < 12; ++i) {
     CHECK(run.grads[0][i] == (i >= 3 && i < 6 ? cotangent[i - 3] : 0.0));

@@ -40,9 +40,7 @@ struct Plan {
     }
   }
   int64_t slots() const { return static_cast<int64_t>(choice_of_slot.size()); }
-  RowMap map() const {
-    return {view(choice_of_slot, {slots()}), view(slot_of, {items, choices})};
-  }
+  RowMap map() const { return {view(choice_of_slot, {slots()}), view(slot_of, {items, choices})}; }
   int64_t items, choices;
   Indices choice_of_slot, slot_of, offset;
 };
@@ -226,19 +224,27 @@ TEST_CASE("rows: reject what they cannot do") {
   const Tensor weight = view(w, {5, 2}), residual = view(x, {5, 3}), wide = view(x, {3, 5});
   CHECK(caught([&] { gather_rows(on_x, map); }).kind == std::nullopt);
   CHECK(caught([&] { gather_rows(view(x, {5, 3}), map); }).is(ErrorKind::kValue, {"tape"}));
-  CHECK(caught([&] { gather_rows(tape.input(view(x, {15})), map); }).is(ErrorKind::kShape, {"(15)"}));
-  CHECK(caught([&] { gather_rows(tape.input(view(x4, {4, 3})), map); })
-            .is(ErrorKind::kShape, {"gather_rows", "4", "5"}));
+  CHECK(
+      caught([&] { gather_rows(tape.input(view(x, {15})), map); }).is(ErrorKind::kShape, {"(15)"}));
+  CHECK(caught([&] {
+          gather_rows(tape.input(view(x4, {4, 3})), map);
+        }).is(ErrorKind::kShape, {"gather_rows", "4", "5"}));
   const RowMap flat{map.choice_of_slot, map.slot_of.viewed({10})};
   CHECK(caught([&] { gather_rows(on_x, flat); }).is(ErrorKind::kShape, {"(10)"}));
 
   CHECK(caught([&] { combine_rows(on_ys, weight, map, &residual); }).kind == std::nullopt);
-  CHECK(caught([&] { combine_rows(view(ys, {7, 3}), weight, map); }).is(ErrorKind::kValue, {"tape"}));
-  CHECK(caught([&] { combine_rows(tape.input(view(ys6, {6, 3})), weight, map); })
-            .is(ErrorKind::kShape, {"combine_rows", "(6,3)"}));
-  CHECK(caught([&] { combine_rows(on_ys, view(w, {2, 5}), map); }).is(ErrorKind::kShape, {"(2,5)"}));
+  CHECK(caught([&] {
+          combine_rows(view(ys, {7, 3}), weight, map);
+        }).is(ErrorKind::kValue, {"tape"}));
+  CHECK(caught([&] {
+          combine_rows(tape.input(view(ys6, {6, 3})), weight, map);
+        }).is(ErrorKind::kShape, {"combine_rows", "(6,3)"}));
+  CHECK(caught([&] {
+          combine_rows(on_ys, view(w, {2, 5}), map);
+        }).is(ErrorKind::kShape, {"(2,5)"}));
   CHECK(caught([&] { combine_rows(on_ys, weight, map, &wide); }).is(ErrorKind::kShape, {"(3,5)"}));
-  CHECK(caught([&] { combine_rows(tape.input(view(ys, {21})), weight, map); })
-            .is(ErrorKind::kShape, {"(21)"}));
+  CHECK(caught([&] {
+          combine_rows(tape.input(view(ys, {21})), weight, map);
+        }).is(ErrorKind::kShape, {"(21)"}));
   CHECK(caught([&] { combine_rows(on_ys, weight, flat); }).is(ErrorKind::kShape));
 }

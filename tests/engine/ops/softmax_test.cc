@@ -41,9 +41,9 @@ std::vector<double> naive_softmax(const std::vector<T>& x, RowsCols size) {
 }  // namespace
 
 TEST_CASE("softmax: matches a naive f64 reference") {
-  for (const Shape& shape : {Shape{1}, Shape{1, 1}, Shape{3, 7}, Shape{2, 3, 8}, Shape{9, 9},
-                             Shape{4, 15}, Shape{4, 16}, Shape{4, 17}, Shape{5, 197},
-                             Shape{64, 1000}, Shape{3, 20'000}, Shape{0, 4}}) {
+  for (const Shape& shape :
+       {Shape{1}, Shape{1, 1}, Shape{3, 7}, Shape{2, 3, 8}, Shape{9, 9}, Shape{4, 15}, Shape{4, 16},
+        Shape{4, 17}, Shape{5, 197}, Shape{64, 1000}, Shape{3, 20'000}, Shape{0, 4}}) {
     CAPTURE(shape);
     const auto x = values<float>(shape.numel(), 7, 10);
     const auto xd = values<double>(shape.numel(), 7, 10);
@@ -133,8 +133,9 @@ TEST_CASE("softmax: rejects what it cannot do") {
   std::vector<int32_t> i(1);
   std::vector<float> none;
   CHECK(caught([&] { softmax(tape.input(view(v, {}))); }).is(ErrorKind::kShape, {"softmax", "()"}));
-  CHECK(caught([&] { softmax(tape.input(view(none, {3, 0}))); })
-            .is(ErrorKind::kShape, {"softmax", "(3,0)"}));
+  CHECK(caught([&] {
+          softmax(tape.input(view(none, {3, 0})));
+        }).is(ErrorKind::kShape, {"softmax", "(3,0)"}));
   CHECK(caught([&] { softmax(view(v, {1, 1})); }).is(ErrorKind::kValue, {"softmax", "tape"}));
   CHECK(caught([&] { softmax(tape.input(view(i, {1}))); }).is(ErrorKind::kDtype, {"i32"}));
   const Tensor cuda(v.data(), {1, 1}, Dtype::kF32, Device::kCuda);

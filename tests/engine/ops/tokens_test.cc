@@ -34,7 +34,8 @@ Tensor mean_of(std::span<const Tensor> x) { return mean_tokens(x[0]); }
 }  // namespace
 
 TEST_CASE("patchify: pixels of a patch stand together in row and column and channel order") {
-  for (const Shape& s : {Shape{1, 1, 1, 1}, Shape{2, 3, 4, 6}, Shape{3, 1, 6, 2}, Shape{2, 2, 9, 3}}) {
+  for (const Shape& s :
+       {Shape{1, 1, 1, 1}, Shape{2, 3, 4, 6}, Shape{3, 1, 6, 2}, Shape{2, 2, 9, 3}}) {
     for (const int64_t p : {1, 2, 3}) {
       if (s[2] % p != 0 || s[3] % p != 0) continue;
       CAPTURE(s);
@@ -81,9 +82,11 @@ TEST_CASE("embed_tokens: puts the class token in front and adds positions") {
     const auto x = values<float>(batch * patches * width, 1), cls = values<float>(width, 2),
                pos = values<float>((patches + 1) * width, 3);
     const auto y = run_op<float>(embed_of, {{batch, patches, width}, {width}, {patches + 1, width}},
-                                 {x, cls, pos}).y;
+                                 {x, cls, pos})
+                       .y;
     const auto plain = run_op<float>(embed_plain_of, {{batch, patches, width}, {patches, width}},
-                                     {x, {pos.begin(), pos.end() - width}}).y;
+                                     {x, {pos.begin(), pos.end() - width}})
+                           .y;
     bool right = true;
     for (int64_t b = 0; b < batch; ++b) {
       for (int64_t t = 0; t <= patches; ++t) {
@@ -168,8 +171,8 @@ TEST_CASE("mean_tokens: mean and gradient") {
 
 TEST_CASE("tokens: same bits for any number of threads") {
   CHECK(test::op_same_bits_for_threads<float>(patchify_of(4), {Shape{9, 3, 32, 32}}));
-  CHECK(test::op_same_bits_for_threads<float>(
-      embed_of, {Shape{33, 16, 50}, Shape{50}, Shape{17, 50}}));
+  CHECK(test::op_same_bits_for_threads<float>(embed_of,
+                                              {Shape{33, 16, 50}, Shape{50}, Shape{17, 50}}));
   CHECK(test::op_same_bits_for_threads<float>(mean_of, {Shape{33, 17, 50}}));
   CHECK(test::op_same_bits_for_threads<float>(select_of(2), {Shape{33, 17, 50}}));
 }
@@ -200,14 +203,16 @@ TEST_CASE("tokens: reject what they cannot do") {
   CHECK(caught([&] { embed_tokens(x, cls, view(p3, {3, 4})); }).is(ErrorKind::kShape, {"(4,4)"}));
   CHECK(caught([&] { embed_tokens(x, view(c5, {5}), pos); }).is(ErrorKind::kShape, {"(5)"}));
   CHECK(caught([&] { embed_tokens(view(v, {2, 3, 4}), cls, pos); }).is(ErrorKind::kValue));
-  CHECK(caught([&] { embed_tokens(tape.input(view(v, {6, 4})), cls, pos); })
-            .is(ErrorKind::kShape, {"embed_tokens", "(6,4)"}));
+  CHECK(caught([&] {
+          embed_tokens(tape.input(view(v, {6, 4})), cls, pos);
+        }).is(ErrorKind::kShape, {"embed_tokens", "(6,4)"}));
 
   CHECK(caught([&] { select_token(x, 3); }).is(ErrorKind::kShape, {"token 3", "(2,3,4)"}));
   CHECK(caught([&] { select_token(x, -1); }).is(ErrorKind::kShape, {"-1"}));
   CHECK(caught([&] { select_token(view(v, {2, 3, 4}), 0); }).is(ErrorKind::kValue));
-  CHECK(caught([&] { mean_tokens(tape.input(view(none, {2, 0, 4}))); })
-            .is(ErrorKind::kShape, {"(2,0,4)"}));
+  CHECK(caught([&] {
+          mean_tokens(tape.input(view(none, {2, 0, 4})));
+        }).is(ErrorKind::kShape, {"(2,0,4)"}));
   CHECK(caught([&] { mean_tokens(tape.input(view(v, {6, 4}))); }).is(ErrorKind::kShape, {"(6,4)"}));
   CHECK(caught([&] { mean_tokens(view(v, {2, 3, 4})); }).is(ErrorKind::kValue));
 }

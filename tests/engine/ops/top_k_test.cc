@@ -53,7 +53,8 @@ test::Function pick_of(const Indices& index, const Shape& shape) {
 }  // namespace
 
 TEST_CASE("top_k: matches a stable sort") {
-  for (const Shape& shape : {Shape{1, 1}, Shape{5, 2}, Shape{100, 8}, Shape{64, 33}, Shape{3000, 7}}) {
+  for (const Shape& shape :
+       {Shape{1, 1}, Shape{5, 2}, Shape{100, 8}, Shape{64, 33}, Shape{3000, 7}}) {
     for (const int64_t k : {int64_t{1}, int64_t{2}, shape[1]}) {
       if (k > shape[1]) continue;
       CAPTURE(shape);
@@ -121,7 +122,8 @@ TEST_CASE("pick: gradient") {
   const auto chain = [&index](std::span<const Tensor> x) {
     const Tensor y = scale(x[0], 2);
     const Tensor picked = pick(y, view(index, {3, 2}));
-    return multiply(multiply(picked, pick(y, view(index, {3, 2}))), pick(x[0], view(index, {3, 2})));
+    return multiply(multiply(picked, pick(y, view(index, {3, 2}))),
+                    pick(x[0], view(index, {3, 2})));
   };
   report = gradcheck(chain, {Shape{3, 3}});
   CHECK_MESSAGE(report.ok(), report);

@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+
+#include "engine/core/parallel.h"
+#include "tools/commands/command.h"
+#include "tools/commands/options.h"
+#include "tools/commands/session.h"
+#include "train/metrics.h"
+#include "train/train_step.h"
+
+namespace tools {
+namespace {
+
+// A batch of noise with every patch of view 1 matched to the same place of view 2, so that PRC
+// runs over all pairs: the work of a step without a data set.
+data::Batch synthetic_batch(const train::Config& config) {
+  data::Batch batch;
+  const int64_t s = config.model.image_size, patches = (s / config.model.patch) * (s / config.model.patch);
+  batch.views = config.train.batch;
+  batch.sources = config.train.batch / (config.data.two_view ? 2 : 1);
+  const engine::RngKey key(1, engine::Purpose::kTest);
+  batch.pixels.resize(static_cast<size_t>(batch.views * config.model.channels * s * s));
+  for (size_t i = 0; i < batch.pixels.size(); ++i) {
+    batch.pixels[i] = static_cast<float>(2 * key.uniform(i) - 1);
+  }
+  for (int64_t i = 0; i < batch.views; ++i) {
+    const uint64_t source = static_cast<uint64_t>(config.data.two_view ? i / 2 : i);
+    batch.labels.push_back(static_cast<int32_t>(
+        key.with(1).below(source, static_cast<uint64_t>(config.model.classes))));
+  }
+  for (int64_t i = 0; i < batch.sources * patches; ++i) {
+    batch.match.push_back(static_cast<int32_t>(i % patches));
+  }
+  return batch;
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t n = values.size();
+  return n % 2 != 0 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+// The step by op, slowest first; the last line sums to the step.
+void print_ops(const engine::OpTimes& times, double total_s, int64_t steps, std::ostream& out) {
+  std::vector<engine::OpTimes::Row> rows;
+  double sum = 0;
+  for (const engine::OpTimes::Row& row : times.rows()) {
+    if (row.name.empty()) continue;
+    rows.push_back(row);
+    sum += row.forward_s + row.backward_s;
+  }
+  std::ranges::sort(rows, std::greater{},
+                    [](const auto& row) { return row.forward_s + row.backward_s; });
+  const auto line = [&](std::string_view name, double forward_s, double backward_s) {
+    char text[128];
+    std::snprintf(text, sizeof(text), "  %-16s %8.2f %8.2f ms  %5.1f %%\n",
+                  std::string(name).c_str(), 1e3 * forward_s / static_cast<double>(steps),
+                  1e3 * backward_s / static_cast<double>(steps),
+                  100 * (forward_s + backward_s) / total_s);
+    out << text;
+  };
+  out << "  op                forward backward    share of the step\n";
+  for (const auto& row : rows) line(row.name, row.forward_s, row.backward_s);
+  line("clip and update", total_s - sum, 0);
+}
+
+int bench_train(const Options& options) {
+  train::Config config = train::load_config(options.required("recipe"));
+  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
+  if (options.has("threads")) train::set_value(config, "train.threads=" + options.get("threads"));
+  if (config.model.channels == 0) config.model.channels = 3;
+  if (config.model.classes == 0) config.model.classes = 10;
+  if (config.train.steps == 0) config.train.steps = 1000;
+  train::validate(config);
+  use_threads(config.train.threads);
+  train::Model model(config, true);
+  train::TrainStep step(config, model, config.train.steps);
+  const data::Batch batch = synthetic_batch(config);
+  const int64_t warm = 2, counted = std::max<int64_t>(1, options.integer("steps"));
+  for (int64_t i = 0; i < warm; ++i) step.run(batch, i);
+  engine::OpTimes times;
+  if (options.has("ops")) step.profile(&times);
+  std::vector<double> seconds;
+  double total = 0;
+  for (int64_t i = 0; i < counted; ++i) {
+    const double start = engine::OpTimes::now_s();
+    step.run(batch, warm + i);
+    seconds.push_back(engine::OpTimes::now_s() - start);
+    total += seconds.back();
+  }
+  const double middle = median(seconds);
+  const double rate = static_cast<double>(batch.views) / middle;
+  const train::Fields fields{{"recipe", config.recipe},
+                             {"views_per_s", rate},
+                             {"step_ms", 1e3 * middle},
+                             {"views", batch.views},
+                             {"steps", counted},
+                             {"threads", static_cast<int64_t>(engine::num_threads())},
+                             {"precision", config.train.precision},
+                             {"activation_bytes", step.activation_bytes()},
+                             {"parameters", model.params.count()}};
+  const std::string json = options.get("json");
+  std::ostream& text = json == "-" ? std::cerr : std::cout;
+  text << config.recipe << ": median step " << 1e3 * middle << " ms, " << rate << " views/s, "
+       << engine::num_threads() << " threads, " << config.train.precision << "\n";
+  if (options.has("ops")) print_ops(times, total, counted, text);
+  if (json == "-") {
+    std::cout << train::json_line(fields) << "\n";
+  } else if (!json.empty()) {
+    std::ofstream file(json);
+    file << train::json_line(fields) << "\n";
+    engine::check(file.good(), engine::ErrorKind::kIo, json, ": cannot be written");
+  }
+  return 0;
+}
+
+}  // namespace
+
+int run_bench(int argc, char** argv) {
+  Options options("bench", "measure the speed of training steps on synthetic images");
+  options.add_positional("train", "what to measure", 1);
+  options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
+  options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
+  options.add_value("steps", "steps that count, after two that do not", "7", "N");
+  options.add_value("threads", "threads (default: all cores)", "", "N");
+  options.add_flag("ops", "also print the time of each operation");
+  options.add_value("json", "write the figures as one JSON object; - for standard output", "",
+                    "FILE|-");
+  if (!options.parse(argc, argv)) return 0;
+  if (options.positional().size() != 1 || options.positional()[0] != "train") {
+    throw UsageError("bench measures: train");
+  }
+  return bench_train(options);
+}
+
+}  // namespace tools
