@@ -28,9 +28,8 @@ void cv_squared_grad(std::span<const double> v, std::span<double> grad) {
   for (const double x : v) mean += x / n;
   for (const double x : v) var += (x - mean) * (x - mean) / n;
   for (size_t i = 0; i < v.size(); ++i) {
-    grad[i] = mean == 0 ? 0
-                        : 2 / n * (v[i] - mean) / (mean * mean) -
-                              2 * var / (n * mean * mean * mean);
+    grad[i] =
+        mean == 0 ? 0 : 2 / n * (v[i] - mean) / (mean * mean) - 2 * var / (n * mean * mean * mean);
   }
 }
 
@@ -43,8 +42,8 @@ struct Groups {
 Groups check_groups(const char* op, const Tensor& x, int64_t group_tokens) {
   check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
   check(x.shape().rank() == 2, ErrorKind::kShape, op, ": expected (N, E), got ", x.shape());
-  check(group_tokens > 0 && x.shape()[0] % group_tokens == 0, ErrorKind::kValue, op,
-        ": groups of ", group_tokens, " tokens do not divide the batch's ", x.shape()[0]);
+  check(group_tokens > 0 && x.shape()[0] % group_tokens == 0, ErrorKind::kValue, op, ": groups of ",
+        group_tokens, " tokens do not divide the batch's ", x.shape()[0]);
   return {x.shape()[0] / group_tokens, group_tokens, x.shape()[1]};
 }
 
@@ -55,7 +54,8 @@ double mean_cv_squared(const Groups& g, const double* sums, double* dsums) {
   for (int64_t i = 0; i < g.count; ++i) {
     loss += cv_squared({sums + i * g.experts, e}) / static_cast<double>(g.count);
     cv_squared_grad({sums + i * g.experts, e}, {dsums + i * g.experts, e});
-    for (int64_t c = 0; c < g.experts; ++c) dsums[i * g.experts + c] /= static_cast<double>(g.count);
+    for (int64_t c = 0; c < g.experts; ++c)
+      dsums[i * g.experts + c] /= static_cast<double>(g.count);
   }
   return loss;
 }
@@ -126,7 +126,8 @@ Tensor load_loss(const Tensor& logits, const Tensor& noisy_logits, int64_t top_k
     double* sums = p.data<double>();
     std::fill_n(sums, p.numel(), 0.0);
     for (int64_t t = 0; t < g.count * g.tokens; ++t) {
-      const double tau = noisy[t * g.experts + kth_largest(noisy + t * g.experts, g.experts, top_k)];
+      const double tau =
+          noisy[t * g.experts + kth_largest(noisy + t * g.experts, g.experts, top_k)];
       for (int64_t e = 0; e < g.experts; ++e) {
         const double z = (tau - static_cast<double>(l[t * g.experts + e])) / sigma;
         sums[t / g.tokens * g.experts + e] += normal_upper(z) / static_cast<double>(g.tokens);

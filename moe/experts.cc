@@ -29,8 +29,7 @@ void Experts::visit(nn::ParamVisitor& v) {
                     {.shape = {e, width_, hidden_},
                      .init = init(nn::xavier_uniform(width_, hidden_)),
                      .kernel = true});
-  v.parameter_named("up.bias", up_bias_,
-                    {.shape = {e, hidden_}, .init = init(nn::normal(1e-6))});
+  v.parameter_named("up.bias", up_bias_, {.shape = {e, hidden_}, .init = init(nn::normal(1e-6))});
   v.parameter_named("down.weight", down_weight_,
                     {.shape = {e, hidden_, width_},
                      .init = init(nn::xavier_uniform(hidden_, width_)),

@@ -21,6 +21,8 @@ void MoeConfig::check() const {
                 noise_std);
   engine::check(expert_dropout >= 0 && expert_dropout < 1, ErrorKind::kValue,
                 "moe.expert_dropout must lie in [0, 1), got ", expert_dropout);
+  engine::check(dispatch == Dispatch::kDropless || capacity_factor > 0, ErrorKind::kValue,
+                "moe.capacity_factor must be positive, got ", capacity_factor);
   engine::check(capacity_multiple_of >= 1, ErrorKind::kValue,
                 "moe.capacity_multiple_of must be positive, got ", capacity_multiple_of);
 }
@@ -35,6 +37,8 @@ namespace {
 // its image, token and choice, not by its slot; `part` tells the two masks of a layer apart.
 Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan, double rate,
                  int64_t width, uint64_t part, engine::Dtype dtype) {
+  check(static_cast<int64_t>(f.sample_ids.size()) == r.images, ErrorKind::kValue,
+        "expert dropout needs the ids of ", r.images, " images, got ", f.sample_ids.size());
   const int64_t slots = plan.map.choice_of_slot.shape()[0], row = r.tokens * r.top_k;
   const Tensor mask = f.tape.arena().empty({slots, width}, dtype);
   const int32_t* choice_of_slot = plan.map.choice_of_slot.data<const int32_t>();
@@ -60,8 +64,11 @@ Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan, dou
 }
 
 // Rows of a mask given per (token, choice), brought into slot order.
-Tensor slot_order(nn::Forward& f, const Tensor& mask, const DispatchPlan& plan) {
-  const int64_t slots = plan.map.choice_of_slot.shape()[0], width = mask.shape()[1];
+Tensor slot_order(nn::Forward& f, const Tensor& mask, const DispatchPlan& plan, int64_t width) {
+  const engine::Shape expected{plan.expert_of.numel(), width};
+  check(mask.shape() == expected, ErrorKind::kShape, "expert dropout: expected a mask of ",
+        expected, ", got ", mask.shape());
+  const int64_t slots = plan.map.choice_of_slot.shape()[0];
   const Tensor out = f.tape.arena().empty({slots, width}, mask.dtype());
   const int32_t* choice = plan.map.choice_of_slot.data<const int32_t>();
   engine::dispatch_cpu(mask, [&]<class T>(engine::Cpu) {
@@ -90,8 +97,8 @@ Tensor MoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& residual
   const double factor = train ? config_.capacity_factor : config_.eval_capacity_factor;
   const int64_t group = group_tokens(config_, images, tokens);
   if (config_.dispatch == Dispatch::kCapacity && factor > 0) {
-    routing.capacity = capacity_of(group, config_.top_k, config_.experts, factor,
-                                   config_.capacity_multiple_of);
+    routing.capacity =
+        capacity_of(group, config_.top_k, config_.experts, factor, config_.capacity_multiple_of);
   }
   const DispatchPlan plan =
       make_plan(f.tape, routing.chosen, config_.experts, routing.capacity, group);
@@ -102,10 +109,10 @@ Tensor MoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& residual
 
   Tensor hidden_mask, output_mask;
   if (train && random.hidden_dropout.defined()) {
-    hidden_mask = slot_order(f, random.hidden_dropout, plan);
+    hidden_mask = slot_order(f, random.hidden_dropout, plan, hidden_);
   }
   if (train && random.output_dropout.defined()) {
-    output_mask = slot_order(f, random.output_dropout, plan);
+    output_mask = slot_order(f, random.output_dropout, plan, width_);
   }
   if (train && config_.expert_dropout > 0 && !hidden_mask.defined() && !output_mask.defined()) {
     hidden_mask = draw_mask(f, routing, plan, config_.expert_dropout, hidden_, 0, x.dtype());

@@ -13,14 +13,14 @@ enum class Dispatch : uint8_t { kDropless, kCapacity };
 // Options of every MoE layer of a model (spec section 2).
 struct MoeConfig {
   int64_t experts = 8, top_k = 2;
-  double noise_std = 1;                    // router noise in training: sigma = noise_std / experts
+  double noise_std = 1;  // router noise in training: sigma = noise_std / experts
   Dispatch dispatch = Dispatch::kDropless;
-  double capacity_factor = 1.05;           // kCapacity only, in training
-  double eval_capacity_factor = 0;         // kCapacity only, in evaluation; 0 = dropless there
+  double capacity_factor = 1.05;    // kCapacity only, in training
+  double eval_capacity_factor = 0;  // kCapacity only, in evaluation; 0 = dropless there
   int64_t capacity_multiple_of = 4;
-  int64_t group_images = 0;                // images of a routing group; 0 = the whole batch
-  bool identical_experts = false;          // all experts start from the same numbers
-  double expert_dropout = 0;               // after GELU and after the second product, in training
+  int64_t group_images = 0;        // images of a routing group; 0 = the whole batch
+  bool identical_experts = false;  // all experts start from the same numbers
+  double expert_dropout = 0;       // after GELU and after the second product, in training
   // Error(kValue) for sizes that make no sense.
   void check() const;
 };

@@ -80,7 +80,8 @@ void accumulate(const T* r, const TokenPairs& pairs, int64_t experts, double* pa
       double* by_slot = sum + square + slot[n] * experts;
       for (int64_t i = 0; i < experts; ++i) {
         const double ai = static_cast<double>(a[i]);
-        for (int64_t j = 0; j < experts; ++j) sum[i * experts + j] += ai * static_cast<double>(b[j]);
+        for (int64_t j = 0; j < experts; ++j)
+          sum[i * experts + j] += ai * static_cast<double>(b[j]);
         by_slot[i] += ai * static_cast<double>(b[i]);
       }
     }
@@ -178,8 +179,7 @@ Tensor prc_loss(const Tensor& clean, const TokenPairs& pairs, PrcForm form, doub
   const Tensor s = arena.empty({experts, experts}, Dtype::kF64);
   const Tensor slope = arena.empty({experts, experts}, Dtype::kF64);
   const Tensor d = arena.empty({pairs.slots, experts}, Dtype::kF64);
-  const Tensor partial =
-      arena.empty({engine::kReduceChunks, s.numel() + d.numel()}, Dtype::kF64);
+  const Tensor partial = arena.empty({engine::kReduceChunks, s.numel() + d.numel()}, Dtype::kF64);
   Terms terms;
   engine::dispatch_cpu(clean, [&]<class T>(Cpu) {
     if (pairs.count > 0) {

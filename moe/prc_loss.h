@@ -33,8 +33,8 @@ TokenPairs make_pairs(engine::Tape& tape, const engine::Tensor& match, int64_t t
 
 // What PRC looked at, for logs and reports; f64.
 struct PrcStats {
-  engine::Tensor s;       // (E, E)
-  double diagonal = 0;    // the diagonal term without lambda
+  engine::Tensor s;     // (E, E)
+  double diagonal = 0;  // the diagonal term without lambda
   double off_diagonal = 0;
 };
 

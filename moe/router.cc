@@ -60,10 +60,9 @@ void Router::forward(nn::Forward& f, const Tensor& x, const RoutingRandom& rando
 }
 
 void Router::visit(nn::ParamVisitor& v) {
-  v.parameter_named("weight", weight_,
-                    {.shape = {width_, config_.experts},
-                     .init = nn::lecun_normal(width_),
-                     .kernel = true});
+  v.parameter_named(
+      "weight", weight_,
+      {.shape = {width_, config_.experts}, .init = nn::lecun_normal(width_), .kernel = true});
 }
 
 }  // namespace moe

@@ -9,21 +9,21 @@ namespace moe {
 // What one MoE layer did with N = images * tokens tokens in one forward pass: all that losses,
 // audit and reports ever read. Tensors live in the step's arena.
 struct Routing {
-  int64_t layer = 0;                 // 0-based block
-  int64_t images = 0, tokens = 0;    // tokens of an image, the class token included
+  int64_t layer = 0;               // 0-based block
+  int64_t images = 0, tokens = 0;  // tokens of an image, the class token included
   int64_t experts = 0, top_k = 0;
-  bool class_token = true;           // token 0 of every image is the class token
-  double sigma = 0;                  // standard deviation of the router noise, 0 = none
-  engine::Tensor logits;             // (N, E) router logits without noise
-  engine::Tensor clean;              // (N, E) their softmax
-  engine::Tensor noisy_logits;       // (N, E) with noise; = logits without
-  engine::Tensor gates;              // (N, E) softmax of noisy_logits: what experts were chosen by
-  engine::Tensor chosen;             // (N, K) i32 the K largest gates, largest first
-  engine::Tensor expert;             // (N, K) i32 chosen, or -1 where dropped by capacity
-  engine::Tensor weight;             // (N, K) gate of the choice, 0 where dropped
-  engine::Tensor offset;             // (E+1) i32: expert e got offset[e+1] - offset[e] tokens
-  int64_t capacity = 0;              // slots of an expert and group; 0 = dropless
-  int64_t dropped = 0;               // choices without a slot
+  bool class_token = true;      // token 0 of every image is the class token
+  double sigma = 0;             // standard deviation of the router noise, 0 = none
+  engine::Tensor logits;        // (N, E) router logits without noise
+  engine::Tensor clean;         // (N, E) their softmax
+  engine::Tensor noisy_logits;  // (N, E) with noise; = logits without
+  engine::Tensor gates;         // (N, E) softmax of noisy_logits: what experts were chosen by
+  engine::Tensor chosen;        // (N, K) i32 the K largest gates, largest first
+  engine::Tensor expert;        // (N, K) i32 chosen, or -1 where dropped by capacity
+  engine::Tensor weight;        // (N, K) gate of the choice, 0 where dropped
+  engine::Tensor offset;        // (E+1) i32: expert e got offset[e+1] - offset[e] tokens
+  int64_t capacity = 0;         // slots of an expert and group; 0 = dropless
+  int64_t dropped = 0;          // choices without a slot
 };
 
 }  // namespace moe

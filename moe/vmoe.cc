@@ -25,8 +25,12 @@ Vmoe::Vmoe(const VmoeConfig& config) : config_(config), stem_(config.vit), head_
   config.check();
   const nn::VitConfig& vit = config.vit;
   for (int64_t i = 0; i < vit.layers; ++i) {
-    Block block{nn::LayerNorm(vit.width), nn::SelfAttention(vit.width, vit.heads),
-                nn::LayerNorm(vit.width), nullptr, nullptr, "blocks." + std::to_string(i)};
+    Block block{nn::LayerNorm(vit.width),
+                nn::SelfAttention(vit.width, vit.heads),
+                nn::LayerNorm(vit.width),
+                nullptr,
+                nullptr,
+                "blocks." + std::to_string(i)};
     if (std::ranges::find(config.moe_layers, i) != config.moe_layers.end()) {
       block.moe = std::make_unique<MoeLayer>(i, vit.width, vit.mlp, config.moe, vit.gelu);
     } else {
@@ -82,8 +86,8 @@ int64_t multiply_adds_per_image(const VmoeConfig& config) {
   const int64_t attention = 4 * d * d + 2 * t * d, mlp = 2 * d * c.mlp;
   const int64_t moe_layers = static_cast<int64_t>(config.moe_layers.size());
   const int64_t moe = config.moe.top_k * mlp + d * config.moe.experts;
-  const int64_t blocks = t * (c.layers * attention + (c.layers - moe_layers) * mlp +
-                              moe_layers * moe);
+  const int64_t blocks =
+      t * (c.layers * attention + (c.layers - moe_layers) * mlp + moe_layers * moe);
   const int64_t stem = c.patches() * c.patch * c.patch * c.channels * d;
   return stem + blocks + d * c.classes + (c.pre_logits ? d * d : 0);
 }

@@ -21,11 +21,16 @@ double draw(const Init& init, const RngKey& key, uint64_t i) {
     return stddev * engine::normal_from_uniform(p);
   };
   switch (init.kind) {
-    case InitKind::kZeros: return 0;
-    case InitKind::kOnes: return 1;
-    case InitKind::kConstant: return init.value;
-    case InitKind::kNormal: return init.value * key.normal(i);
-    case InitKind::kTruncatedNormal: return truncated(init.value);
+    case InitKind::kZeros:
+      return 0;
+    case InitKind::kOnes:
+      return 1;
+    case InitKind::kConstant:
+      return init.value;
+    case InitKind::kNormal:
+      return init.value * key.normal(i);
+    case InitKind::kTruncatedNormal:
+      return truncated(init.value);
     case InitKind::kLecunNormal:
       return truncated(std::sqrt(1.0 / static_cast<double>(init.fan_in)) / kTruncatedStd);
     case InitKind::kHeNormal:
@@ -68,8 +73,8 @@ void initialise(const engine::Tensor& value, const Init& init, uint64_t seed,
   engine::dispatch_cpu(value, [&]<class T>(engine::Cpu) {
     T* out = value.data<T>();
     for (int64_t i = 0; i < value.numel(); ++i) {
-      out[i] = i < period ? static_cast<T>(draw(init, key, static_cast<uint64_t>(i)))
-                          : out[i - period];
+      out[i] =
+          i < period ? static_cast<T>(draw(init, key, static_cast<uint64_t>(i))) : out[i - period];
     }
   });
 }

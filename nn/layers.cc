@@ -21,7 +21,8 @@ Tensor Linear::forward_add(Forward& f, const Tensor& x, const Tensor& residual) 
 }
 
 void Linear::visit(ParamVisitor& v) {
-  v.parameter_named("weight", weight_, {.shape = {in_, out_}, .init = weight_init_, .kernel = true});
+  v.parameter_named("weight", weight_,
+                    {.shape = {in_, out_}, .init = weight_init_, .kernel = true});
   v.parameter_named("bias", bias_, {.shape = {out_}, .init = bias_init_});
 }
 

@@ -98,9 +98,8 @@ VitHead::VitHead(const VitConfig& config)
               constant(-std::log(static_cast<double>(config.classes)))) {}
 
 Tensor VitHead::forward(Forward& f, const Tensor& x) const {
-  Tensor y = config_.pool == Pool::kToken
-                 ? norm_.forward(f, engine::select_token(x, 0))
-                 : engine::mean_tokens(norm_.forward(f, x));
+  Tensor y = config_.pool == Pool::kToken ? norm_.forward(f, engine::select_token(x, 0))
+                                          : engine::mean_tokens(norm_.forward(f, x));
   if (config_.pre_logits) y = engine::tanh(pre_logits_.forward(f, y));
   return output_.forward(f, y);
 }

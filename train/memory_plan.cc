@@ -42,8 +42,8 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const moe::VmoeConfig c = vmoe_config(config);
   const PerImage per = elements(c);
   const int64_t moe_layers = static_cast<int64_t>(c.moe_layers.size());
-  const int64_t images = config.train.micro_batch > 0 ? config.train.micro_batch
-                                                      : config.train.batch;
+  const int64_t images =
+      config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
   constexpr int64_t kBytes = 4;
   MemoryPlan plan;
   plan.parameters = parameters;
@@ -51,10 +51,9 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   plan.optimizer = plan.weights * (config.optimizer.name == "adam" ? 2 : 1);
   plan.ema = config.train.ema > 0 ? plan.weights : 0;
   plan.moe = moe_layers * per.moe * images * kBytes;
-  const int64_t mask = config.moe.expert_dropout > 0
-                           ? moe_layers * c.vit.tokens() * c.moe.top_k *
-                                 (2 * c.vit.mlp + 2 * c.vit.width)
-                           : 0;
+  const int64_t mask = config.moe.expert_dropout > 0 ? moe_layers * c.vit.tokens() * c.moe.top_k *
+                                                           (2 * c.vit.mlp + 2 * c.vit.width)
+                                                     : 0;
   plan.activations =
       plan.moe + kBytes * images *
                      (per.stem + c.vit.layers * per.attention +
@@ -92,8 +91,8 @@ int64_t available_memory() {
 }
 
 void check_fits(const MemoryPlan& plan, int64_t available) {
-  engine::check(available == 0 || plan.total() <= available, engine::ErrorKind::kValue,
-                plan.text(), "; that does not fit into the ", mib(available),
+  engine::check(available == 0 || plan.total() <= available, engine::ErrorKind::kValue, plan.text(),
+                "; that does not fit into the ", mib(available),
                 " available: set train.micro_batch (views at a time) or a smaller model");
 }
 

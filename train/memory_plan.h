@@ -12,14 +12,12 @@ namespace train {
 // activations are counted tensor by tensor from the sizes, gradients of activations as the
 // widest block's, since each is reused once its op has run.
 struct MemoryPlan {
-  int64_t parameters = 0;   // count
+  int64_t parameters = 0;  // count
   int64_t weights = 0, gradients = 0, optimizer = 0, ema = 0;
   int64_t activations = 0;  // of one micro-batch, everything backward needs
   int64_t moe = 0;          // the part of activations that MoE layers take
   int64_t batches = 0;      // the loader's ring
-  int64_t total() const {
-    return weights + gradients + optimizer + ema + activations + batches;
-  }
+  int64_t total() const { return weights + gradients + optimizer + ema + activations + batches; }
   std::string text() const;  // a few lines for a person
 };
 MemoryPlan plan_memory(const Config& config, int64_t parameters);

@@ -28,8 +28,8 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   m.experts = config.moe.experts;
   m.top_k = config.moe.top_k;
   m.noise_std = config.moe.noise_std;
-  m.dispatch = config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity
-                                                 : moe::Dispatch::kDropless;
+  m.dispatch =
+      config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity : moe::Dispatch::kDropless;
   m.capacity_factor = config.moe.capacity_factor;
   m.eval_capacity_factor = config.moe.eval_capacity_factor;
   m.capacity_multiple_of = config.moe.capacity_multiple_of;
@@ -71,8 +71,8 @@ LoadedModel load_model(const std::string& checkpoint, bool ema) {
         "unknown");
   out.config = parse_config(text->second, peeked.path + " (config)", Origin::kFile);
   out.model = std::make_unique<Model>(out.config, false);
-  out.loaded = load_checkpoint(peeked.path, out.model->params,
-                               ema ? LoadWhat::kEma : LoadWhat::kWeights);
+  out.loaded =
+      load_checkpoint(peeked.path, out.model->params, ema ? LoadWhat::kEma : LoadWhat::kWeights);
   out.loaded.warnings.insert(out.loaded.warnings.begin(), peeked.warnings.begin(),
                              peeked.warnings.end());
   return out;
@@ -89,8 +89,9 @@ void adapt_to_data(Config& config, const data::Info& info) {
   };
   adapt("model.channels", config.model.channels, info.channels, true);
   adapt("model.classes", config.model.classes, info.classes, false);
-  check(config.model.classes >= info.classes, ErrorKind::kValue, "model.classes = ",
-        config.model.classes, " is fewer than the ", info.classes, " classes of ", info.kind);
+  check(config.model.classes >= info.classes, ErrorKind::kValue,
+        "model.classes = ", config.model.classes, " is fewer than the ", info.classes,
+        " classes of ", info.kind);
   // A square image of another size than the model's is resized only if the size was chosen.
   if (!config.by_hand("model.image_size") && info.height == info.width) {
     config.model.image_size = info.height;

@@ -38,7 +38,8 @@ namespace {
 // The number in a loss tensor of one element.
 double number(const Tensor& x) {
   double out = 0;
-  engine::dispatch_cpu(x, [&]<class T>(engine::Cpu) { out = static_cast<double>(*x.data<const T>()); });
+  engine::dispatch_cpu(
+      x, [&]<class T>(engine::Cpu) { out = static_cast<double>(*x.data<const T>()); });
   return out;
 }
 
@@ -49,8 +50,8 @@ Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor&
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");
   Tensor total = engine::cross_entropy(
-      out.logits, labels,
-      sigmoid ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax, views);
+      out.logits, labels, sigmoid ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax,
+      views);
   terms = {};
   terms.cross_entropy = number(total);
   const double share = static_cast<double>(labels.shape()[0]) / views;

@@ -24,8 +24,7 @@ Optimizer::Optimizer(const Config& config, engine::ParamStore& params)
     if (!entry.trainable) continue;
     const bool decay = options_.decay == "all" || (options_.decay == "kernels" && entry.decay);
     for (int64_t i = 0; i < entry.shape.numel(); i += kPiece) {
-      pieces_.push_back(
-          {entry.offset + i, std::min(kPiece, entry.shape.numel() - i), decay});
+      pieces_.push_back({entry.offset + i, std::min(kPiece, entry.shape.numel() - i), decay});
     }
   }
   partial_.resize(pieces_.size());

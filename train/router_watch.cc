@@ -7,7 +7,8 @@
 namespace train {
 
 void RouterWatch::add(const StepResult& step) {
-  if (seen_.empty()) seen_ = step.layers;  // the first step of an interval: copies
+  if (seen_.empty())
+    seen_ = step.layers;  // the first step of an interval: copies
   else {
     for (size_t l = 0; l < seen_.size(); ++l) {
       for (size_t e = 0; e < seen_[l].tokens.size(); ++e) {
@@ -30,8 +31,10 @@ std::vector<RouterWatch::Summary> RouterWatch::take() {
       const double share = static_cast<double>(layer.tokens[e]) / served;
       s.load.push_back(share);
       if (share > 0) entropy -= share * std::log(share);
-      if (layer.tokens[e] == 0) s.dead.push_back(static_cast<int64_t>(e));
-      else if (share * experts < 0.1) s.starved.push_back(static_cast<int64_t>(e));
+      if (layer.tokens[e] == 0)
+        s.dead.push_back(static_cast<int64_t>(e));
+      else if (share * experts < 0.1)
+        s.starved.push_back(static_cast<int64_t>(e));
       layer.tokens[e] = 0;
     }
     s.effective_experts = std::exp(entropy);
@@ -39,8 +42,7 @@ std::vector<RouterWatch::Summary> RouterWatch::take() {
     s.emptiest = *std::ranges::min_element(s.load) * experts;
     s.dropped_share = static_cast<double>(layer.dropped) /
                       static_cast<double>(std::max<int64_t>(1, layer.choices));
-    s.collapsed = experts_ > top_k_ + 1 &&
-                  s.effective_experts < static_cast<double>(top_k_) + 0.5;
+    s.collapsed = experts_ > top_k_ + 1 && s.effective_experts < static_cast<double>(top_k_) + 0.5;
     layer.choices = layer.dropped = 0;
     out.push_back(s);
   }

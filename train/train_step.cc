@@ -66,9 +66,8 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
                 .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
   const Tensor images = tape_.input(pixels_of(batch, config_).rows(begin, end));
   const Tensor labels = labels_of(batch).rows(begin, end);
-  const Tensor match = objective_.prc != moe::PrcForm::kNone
-                           ? match_of(batch).rows(begin / 2, end / 2)
-                           : Tensor{};
+  const Tensor match =
+      objective_.prc != moe::PrcForm::kNone ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.vmoe.forward(f, images, output_);
   LossTerms terms;
   const Tensor loss = objective_.loss(f, output_, labels, match, batch.views, terms);

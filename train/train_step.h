@@ -19,8 +19,8 @@ struct LayerLoad {
 struct StepResult {
   LossTerms loss;
   double gradient_norm = 0, learning_rate = 0;
-  int64_t views = 0, correct = 0;     // training accuracy on the step's own views
-  std::vector<LayerLoad> layers;      // reused from step to step
+  int64_t views = 0, correct = 0;  // training accuracy on the step's own views
+  std::vector<LayerLoad> layers;   // reused from step to step
 };
 
 // One training step: forward, loss, backward over all micro-batches, clip, update. Owns the

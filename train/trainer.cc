@@ -98,10 +98,10 @@ void Trainer::start() {
     write_file(options_.run_dir + "/config.toml", to_toml(config_, true));
   }
   const MemoryPlan plan = plan_memory(config_, model_.params.count());
-  log_.line("parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
-            fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6,
-                  1) +
-            " million; training images: " + std::to_string(images_));
+  log_.line(
+      "parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
+      fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6, 1) +
+      " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
   check_fits(plan, available_memory());
   if (config_.train.micro_batch > 0 && config_.train.micro_batch < config_.train.batch) {
@@ -113,8 +113,8 @@ void Trainer::start() {
 void Trainer::log_interval(Interval& in, int64_t next_step) {
   const double n = static_cast<double>(in.steps), seconds = now_s() - in.started_s;
   const double rate = static_cast<double>(in.views) / seconds;
-  const double epoch = static_cast<double>(next_step * sources_per_step_) /
-                       static_cast<double>(images_);
+  const double epoch =
+      static_cast<double>(next_step * sources_per_step_) / static_cast<double>(images_);
   const double accuracy = static_cast<double>(in.correct) / static_cast<double>(in.views);
   const auto layers = watch_.take();
   double busiest = 0, emptiest = 0, dropped = 0;
@@ -133,8 +133,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
     line << " dropped " << fixed(100 * dropped, 1) << "% experts " << fixed(emptiest, 2) << "-"
          << fixed(busiest, 2) << "x";
   }
-  line << " eta "
-       << duration(static_cast<double>(steps_ - next_step) * seconds / n);
+  line << " eta " << duration(static_cast<double>(steps_ - next_step) * seconds / n);
   log_.interval(line.str());
   for (const std::string& warning : RouterWatch::warnings(layers)) {
     log_.line("step " + std::to_string(next_step) + " warning: " + warning);
@@ -173,12 +172,11 @@ void Trainer::evaluate_now(int64_t next_step) {
   if (test_ == nullptr) return;
   data::Loader loader = data::Loader::evaluation(*test_, evaluation_loader(config_));
   const Evaluation e = evaluate(inference_, config_, loader);
-  log_.line("step " + std::to_string(next_step) + " test accuracy " +
-            fixed(100 * e.accuracy, 2) + " +- " + fixed(100 * e.accuracy_se, 2) + " % (n " +
-            std::to_string(e.n) + ") loss " + fixed(e.loss, 4));
-  const Fields fields{{"kind", std::string("eval")}, {"step", next_step},
-                      {"accuracy", e.accuracy},    {"accuracy_se", e.accuracy_se},
-                      {"n", e.n},                    {"loss", e.loss}};
+  log_.line("step " + std::to_string(next_step) + " test accuracy " + fixed(100 * e.accuracy, 2) +
+            " +- " + fixed(100 * e.accuracy_se, 2) + " % (n " + std::to_string(e.n) + ") loss " +
+            fixed(e.loss, 4));
+  const Fields fields{{"kind", std::string("eval")},  {"step", next_step}, {"accuracy", e.accuracy},
+                      {"accuracy_se", e.accuracy_se}, {"n", e.n},          {"loss", e.loss}};
   metrics_->write(fields);
   metrics_->write_summary(fields);
   if (!(e.accuracy <= state_.best_metric)) {  // also true while the best is NaN
@@ -193,9 +191,9 @@ void Trainer::save(int64_t next_step) {
   const int64_t position = next_step * sources_per_step_;
   state_.epoch = position / images_;
   state_.position = position % images_;
-  last_checkpoint_ = save_checkpoint(options_.run_dir, model_.params, state_,
-                                     {{"config", to_toml(config_, false)}},
-                                     config_.checkpoint.keep);
+  last_checkpoint_ =
+      save_checkpoint(options_.run_dir, model_.params, state_,
+                      {{"config", to_toml(config_, false)}}, config_.checkpoint.keep);
 }
 
 Outcome Trainer::run() {

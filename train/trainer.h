@@ -17,8 +17,8 @@
 namespace train {
 
 struct TrainerOptions {
-  std::string run_dir;       // where config, metrics, log and checkpoints go
-  bool resume = false;       // continue from the newest whole checkpoint of run_dir
+  std::string run_dir;         // where config, metrics, log and checkpoints go
+  bool resume = false;         // continue from the newest whole checkpoint of run_dir
   std::string resume_command;  // printed when a signal ends the run
   // Set by a signal handler; the run finishes its step, saves and ends. May be null.
   const volatile std::sig_atomic_t* stop = nullptr;

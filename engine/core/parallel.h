@@ -19,8 +19,8 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
   const int64_t grains = (n + grain - 1) / grain;
   const int64_t pieces = std::min<int64_t>(num_threads(), grains);
   if (pieces <= 1 || omp_in_parallel()) return body(int64_t{0}, n);
-  [[maybe_unused]] const int team = static_cast<int>(pieces);
-#pragma omp parallel for num_threads(team) schedule(static, 1)
+    // Always the whole team: libgomp allocates anew whenever the size of the team changes.
+#pragma omp parallel for schedule(static, 1)
   for (int64_t p = 0; p < pieces; ++p) {
     body(grains * p / pieces * grain, std::min(n, grains * (p + 1) / pieces * grain));
   }
@@ -28,16 +28,26 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
 
 // Calls body(task) for task in [0, n), in parallel, next task to the next free thread:
 // for tasks of unequal size. Tasks must write disjoint memory, so that the order in which
-// they run cannot show in the result, and must not throw.
-template <class Body>
-void parallel_tasks(int64_t n, Body&& body) {
-  const int team = static_cast<int>(std::min<int64_t>(num_threads(), n));
-  if (team <= 1 || omp_in_parallel()) {
+// they run cannot show in the result, and must not throw. prepare() runs first on
+// every thread, also on one that will get no task: the place to take workspace, so
+// that who gets which task cannot decide in which step a thread allocates.
+template <class Body, class Prepare>
+void parallel_tasks(int64_t n, Body&& body, Prepare&& prepare) {
+  if (n <= 1 || num_threads() <= 1 || omp_in_parallel()) {
+    prepare();
     for (int64_t t = 0; t < n; ++t) body(t);
     return;
   }
-#pragma omp parallel for num_threads(team) schedule(dynamic, 1)
-  for (int64_t t = 0; t < n; ++t) body(t);
+#pragma omp parallel
+  {
+    prepare();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t t = 0; t < n; ++t) body(t);
+  }
+}
+template <class Body>
+void parallel_tasks(int64_t n, Body&& body) {
+  parallel_tasks(n, body, [] {});
 }
 
 // How many rows of `cols` elements make a piece worth a thread: about 16k elements.

@@ -34,7 +34,9 @@ Tensor ParamStore::slab(Slab slab) const {
 }
 
 Tensor ParamStore::view(const Entry& entry, Slab slab) const {
-  return this->slab(slab).rows(entry.offset, entry.offset + entry.shape.numel()).viewed(entry.shape);
+  return this->slab(slab)
+      .rows(entry.offset, entry.offset + entry.shape.numel())
+      .viewed(entry.shape);
 }
 
 const ParamStore::Entry& ParamStore::find(const std::string& path) const {

@@ -42,8 +42,8 @@ class ParamStore {
   const Entry& find(const std::string& path) const;
 
   const std::vector<Entry>& entries() const { return entries_; }
-  int64_t count() const;                              // parameters, without padding
-  int64_t padded_count() const { return padded_; }    // elements of a slab
+  int64_t count() const;                            // parameters, without padding
+  int64_t padded_count() const { return padded_; }  // elements of a slab
   Dtype dtype() const { return dtype_; }
   Device device() const { return device_; }
   void zero(Slab slab);

@@ -46,9 +46,9 @@ constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, uint64_t key
   return c;
 }
 
-// 53 bits of 64 as a uniform in (0, 1): never 0, never 1.
+// 52 bits of 64 as a uniform in (0, 1): never 0, never 1 (with 53 the largest would round up).
 constexpr double uniform_from_bits(uint64_t bits) {
-  return (static_cast<double>(bits >> 11) + 0.5) * (1.0 / 9007199254740992.0);
+  return (static_cast<double>(bits >> 12) + 0.5) * (1.0 / 4503599627370496.0);
 }
 
 // The standard normal whose distribution function is p, 0 < p < 1 (Wichura's AS 241,
@@ -67,8 +67,8 @@ class RngKey {
   constexpr RngKey with(uint64_t value) const { return RngKey(mix64(key_ ^ mix64(value))); }
 
   constexpr uint64_t bits(uint64_t i) const {
-    const auto r = philox({static_cast<uint32_t>(i >> 1), static_cast<uint32_t>(i >> 33), 0, 0},
-                          key_);
+    const auto r =
+        philox({static_cast<uint32_t>(i >> 1), static_cast<uint32_t>(i >> 33), 0, 0}, key_);
     return (i & 1) != 0 ? (uint64_t{r[2]} << 32 | r[3]) : (uint64_t{r[0]} << 32 | r[1]);
   }
   // Uniform in (0, 1).

@@ -59,8 +59,8 @@ class Tape {
   template <class Backward>
   void record(std::string_view op, std::initializer_list<Tensor> inputs, Tensor& output,
               Backward backward) {
-    record(op, std::span<const Tensor>(inputs.begin(), inputs.size()), std::span<Tensor>(&output, 1),
-           backward);
+    record(op, std::span<const Tensor>(inputs.begin(), inputs.size()),
+           std::span<Tensor>(&output, 1), backward);
   }
 
   // Copies an array into the tape's own memory, where it lives until clear().

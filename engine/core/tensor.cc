@@ -8,22 +8,32 @@ namespace engine {
 
 int64_t size_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return 4;
-    case Dtype::kF64: return 8;
-    case Dtype::kBF16: return 2;
-    case Dtype::kI32: return 4;
-    case Dtype::kU8: return 1;
+    case Dtype::kF32:
+      return 4;
+    case Dtype::kF64:
+      return 8;
+    case Dtype::kBF16:
+      return 2;
+    case Dtype::kI32:
+      return 4;
+    case Dtype::kU8:
+      return 1;
   }
   fail(ErrorKind::kInternal, "unknown dtype ", static_cast<int>(dtype));
 }
 
 const char* name_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kF32: return "f32";
-    case Dtype::kF64: return "f64";
-    case Dtype::kBF16: return "bf16";
-    case Dtype::kI32: return "i32";
-    case Dtype::kU8: return "u8";
+    case Dtype::kF32:
+      return "f32";
+    case Dtype::kF64:
+      return "f64";
+    case Dtype::kBF16:
+      return "bf16";
+    case Dtype::kI32:
+      return "i32";
+    case Dtype::kU8:
+      return "u8";
   }
   return "?";
 }
@@ -102,12 +112,23 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
   out.data_ = static_cast<char*>(data_) + begin * stride;
   Shape cut;
   switch (shape_.rank()) {
-    case 1: cut = {end - begin}; break;
-    case 2: cut = {end - begin, shape_[1]}; break;
-    case 3: cut = {end - begin, shape_[1], shape_[2]}; break;
-    case 4: cut = {end - begin, shape_[1], shape_[2], shape_[3]}; break;
-    case 5: cut = {end - begin, shape_[1], shape_[2], shape_[3], shape_[4]}; break;
-    default: cut = {end - begin, shape_[1], shape_[2], shape_[3], shape_[4], shape_[5]};
+    case 1:
+      cut = {end - begin};
+      break;
+    case 2:
+      cut = {end - begin, shape_[1]};
+      break;
+    case 3:
+      cut = {end - begin, shape_[1], shape_[2]};
+      break;
+    case 4:
+      cut = {end - begin, shape_[1], shape_[2], shape_[3]};
+      break;
+    case 5:
+      cut = {end - begin, shape_[1], shape_[2], shape_[3], shape_[4]};
+      break;
+    default:
+      cut = {end - begin, shape_[1], shape_[2], shape_[3], shape_[4], shape_[5]};
   }
   out.shape_ = cut;
   out.tape_ = nullptr;

@@ -19,9 +19,9 @@ class StepArena;
 enum class Dtype : uint8_t { kF32, kF64, kBF16, kI32, kU8 };
 enum class Device : uint8_t { kCpu, kCuda };
 
-int64_t size_of(Dtype dtype);       // bytes of one element
-const char* name_of(Dtype dtype);   // "f32", "f64", "bf16", "i32", "u8"
-const char* name_of(Device device); // "cpu", "cuda"
+int64_t size_of(Dtype dtype);        // bytes of one element
+const char* name_of(Dtype dtype);    // "f32", "f64", "bf16", "i32", "u8"
+const char* name_of(Device device);  // "cpu", "cuda"
 
 template <class T>
 constexpr Dtype dtype_of() {
@@ -52,7 +52,7 @@ class Shape {
     for (int i = 0; i < rank_; ++i) n *= sizes_[i];
     return n;
   }
-  Shape with_last(int64_t size) const;    // last axis replaced
+  Shape with_last(int64_t size) const;  // last axis replaced
   Shape with_prepended(int64_t size) const;
   bool operator==(const Shape& other) const;
 

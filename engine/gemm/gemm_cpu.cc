@@ -17,7 +17,7 @@ using simd::Packet;
 constexpr int kVectors = 3;
 constexpr int kRows = kLanes<float> >= 16 ? 8 : 4;
 template <class T>
-constexpr int64_t kCols = kVectors * kLanes<T>;
+constexpr int64_t kCols = kVectors* kLanes<T>;
 // k is cut here: a packed panel of 192 x 48 floats and a strip of a stay in an L1 of 48 KiB.
 constexpr int64_t kDepth = 192;
 // Rows of one task where a is not transposed: 96 x 192 floats stay in L2.
@@ -66,18 +66,27 @@ void multiply_tile(int64_t depth, const Operand<T>& a, const T* panel, T* tile) 
 template <class T, int vectors>
 void multiply_rows(int64_t rows, int64_t depth, const Operand<T>& a, const T* panel, T* tile) {
   switch (rows) {
-    case 1: return multiply_tile<T, 1, vectors>(depth, a, panel, tile);
-    case 2: return multiply_tile<T, 2, vectors>(depth, a, panel, tile);
-    case 3: return multiply_tile<T, 3, vectors>(depth, a, panel, tile);
-    case 4: return multiply_tile<T, 4, vectors>(depth, a, panel, tile);
-    default: break;
+    case 1:
+      return multiply_tile<T, 1, vectors>(depth, a, panel, tile);
+    case 2:
+      return multiply_tile<T, 2, vectors>(depth, a, panel, tile);
+    case 3:
+      return multiply_tile<T, 3, vectors>(depth, a, panel, tile);
+    case 4:
+      return multiply_tile<T, 4, vectors>(depth, a, panel, tile);
+    default:
+      break;
   }
   if constexpr (kRows == 8) {
     switch (rows) {
-      case 5: return multiply_tile<T, 5, vectors>(depth, a, panel, tile);
-      case 6: return multiply_tile<T, 6, vectors>(depth, a, panel, tile);
-      case 7: return multiply_tile<T, 7, vectors>(depth, a, panel, tile);
-      default: return multiply_tile<T, 8, vectors>(depth, a, panel, tile);
+      case 5:
+        return multiply_tile<T, 5, vectors>(depth, a, panel, tile);
+      case 6:
+        return multiply_tile<T, 6, vectors>(depth, a, panel, tile);
+      case 7:
+        return multiply_tile<T, 7, vectors>(depth, a, panel, tile);
+      default:
+        return multiply_tile<T, 8, vectors>(depth, a, panel, tile);
     }
   }
 }
@@ -96,8 +105,8 @@ template <class T>
 struct Output {
   T* c;
   int64_t ldc;
-  bool add;   // to what is there: an earlier block of k, or accumulation
-  bool last;  // the product is complete: apply the epilogue
+  bool add;              // to what is there: an earlier block of k, or accumulation
+  bool last;             // the product is complete: apply the epilogue
   Epilogue<T> epilogue;  // pointers at this tile's origin
 };
 
@@ -225,6 +234,13 @@ void prefetch_rows(const T* block, int64_t stride, int64_t width, int64_t begin,
   }
 }
 
+// Takes this thread's memory for multiply_packing() of up to `rows` rows.
+template <class T>
+void prepare_packing(int64_t rows) {
+  workspace<T>(1, kDepth * kCols<T>);
+  workspace<T>(2, (rows + kRows - 1) / kRows * kRows * kDepth);
+}
+
 // Rows [begin, end) x panels of c = op(a) op(b), packing b (and a transposed a) block by block
 // on this thread: for products whose k is long (weight gradients), and for small ones. While one
 // panel is multiplied, the next is fetched.
@@ -345,18 +361,22 @@ void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSiz
                              const T* b, T* c, GradWrite write) {
   const int64_t m = size.m, n = size.n, panels = panels_of(n, kCols<T>);
   // Experts are unequal: a few tasks each, whatever the number of threads, keep all busy.
-  const PackingCut cut = packing_cut(m, panels, kCols<T>, std::max<int64_t>(2, tasks_wanted() / groups));
+  const PackingCut cut =
+      packing_cut(m, panels, kCols<T>, std::max<int64_t>(2, tasks_wanted() / groups));
   const int64_t row_cuts = (m + cut.rows_piece - 1) / cut.rows_piece;
   const int64_t cuts = row_cuts * ((panels + cut.panel_piece - 1) / cut.panel_piece);
-  parallel_tasks(groups * cuts, [&](int64_t t) {
-    const int64_t g = t / cuts, rows = offset[g + 1] - offset[g];
-    const int64_t begin = t % cuts % row_cuts * cut.rows_piece;
-    const int64_t panel_begin = t % cuts / row_cuts * cut.panel_piece;
-    multiply_packing(operand(Trans::kYes, a + offset[g] * m, m),
-                     operand(Trans::kNo, b + offset[g] * n, n), begin,
-                     std::min(m, begin + cut.rows_piece), n, rows, panel_begin,
-                     std::min(panels, panel_begin + cut.panel_piece), c + g * m * n, n, write);
-  });
+  parallel_tasks(
+      groups * cuts,
+      [&](int64_t t) {
+        const int64_t g = t / cuts, rows = offset[g + 1] - offset[g];
+        const int64_t begin = t % cuts % row_cuts * cut.rows_piece;
+        const int64_t panel_begin = t % cuts / row_cuts * cut.panel_piece;
+        multiply_packing(operand(Trans::kYes, a + offset[g] * m, m),
+                         operand(Trans::kNo, b + offset[g] * n, n), begin,
+                         std::min(m, begin + cut.rows_piece), n, rows, panel_begin,
+                         std::min(panels, panel_begin + cut.panel_piece), c + g * m * n, n, write);
+      },
+      [&] { prepare_packing<T>(cut.rows_piece); });
 }
 
 template <class T>
@@ -366,8 +386,8 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
   if (m == 0 || n == 0) return;
   const Operand<T> a_op = operand(ta, a, lda), b_op = operand(tb, b, ldb);
   const int64_t panels = panels_of(n, kCols<T>), want = tasks_wanted();
-  const bool plain = epilogue.bias == nullptr && epilogue.residual == nullptr &&
-                     epilogue.activated == nullptr;
+  const bool plain =
+      epilogue.bias == nullptr && epilogue.residual == nullptr && epilogue.activated == nullptr;
   const bool packing = ta == Trans::kYes && plain;
   // Row blocks first; columns are cut as well where rows are too few.
   // Weight gradients are one task a thread: equal work, and the least packing.
@@ -376,8 +396,7 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
       packing ? cut.rows_piece : std::min(kRowBlock, piece_size(m, want, kRows));
   const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
   const int64_t panel_piece =
-      packing ? cut.panel_piece
-              : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
+      packing ? cut.panel_piece : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
   const int64_t panel_cuts = (panels + panel_piece - 1) / panel_piece;
   T* packed = nullptr;
   if (!packing) {
@@ -389,17 +408,23 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
     });
   }
   const int64_t rows = m, cols = n, depth = k;
-  parallel_tasks(row_cuts * panel_cuts, [&](int64_t t) {
-    const int64_t begin = t / panel_cuts * rows_piece, end = std::min(rows, begin + rows_piece);
-    const int64_t panel_begin = t % panel_cuts * panel_piece;
-    const int64_t panel_end = std::min(panels, panel_begin + panel_piece);
-    if (packing) {
-      multiply_packing(a_op, b_op, begin, end, cols, depth, panel_begin, panel_end, c, ldc, write);
-    } else {
-      multiply_packed(a_op, begin, end, cols, depth, packed, panel_begin, panel_end, c, ldc, write,
-                      epilogue);
-    }
-  });
+  parallel_tasks(
+      row_cuts * panel_cuts,
+      [&](int64_t t) {
+        const int64_t begin = t / panel_cuts * rows_piece, end = std::min(rows, begin + rows_piece);
+        const int64_t panel_begin = t % panel_cuts * panel_piece;
+        const int64_t panel_end = std::min(panels, panel_begin + panel_piece);
+        if (packing) {
+          multiply_packing(a_op, b_op, begin, end, cols, depth, panel_begin, panel_end, c, ldc,
+                           write);
+        } else {
+          multiply_packed(a_op, begin, end, cols, depth, packed, panel_begin, panel_end, c, ldc,
+                          write, epilogue);
+        }
+      },
+      [&] {
+        if (packing) prepare_packing<T>(rows_piece);
+      });
 }
 
 template <class T>
@@ -410,21 +435,21 @@ void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, con
                    panels_of(size.n, kCols<T>), c, ldc, write);
 }
 
-template void gemm(Cpu, Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t, float*, int64_t,
-                   GradWrite, const Epilogue<float>&);
-template void gemm_serial(Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t, float*, int64_t,
-                          GradWrite);
-template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const float*, const float*, float*,
-                           GradWrite, const Epilogue<float>&);
-template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const float*, const float*, float*,
-                                      GradWrite);
-template void gemm(Cpu, Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t, double*, int64_t,
-                   GradWrite, const Epilogue<double>&);
-template void gemm_serial(Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t, double*, int64_t,
-                          GradWrite);
-template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const double*, const double*, double*,
-                           GradWrite, const Epilogue<double>&);
-template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const double*, const double*, double*,
-                                      GradWrite);
+template void gemm(Cpu, Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t,
+                   float*, int64_t, GradWrite, const Epilogue<float>&);
+template void gemm_serial(Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t,
+                          float*, int64_t, GradWrite);
+template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const float*,
+                           const float*, float*, GradWrite, const Epilogue<float>&);
+template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const float*,
+                                      const float*, float*, GradWrite);
+template void gemm(Cpu, Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t,
+                   double*, int64_t, GradWrite, const Epilogue<double>&);
+template void gemm_serial(Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t,
+                          double*, int64_t, GradWrite);
+template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const double*,
+                           const double*, double*, GradWrite, const Epilogue<double>&);
+template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const double*,
+                                      const double*, double*, GradWrite);
 
 }  // namespace engine::kernels

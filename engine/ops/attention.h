@@ -5,7 +5,8 @@
 namespace engine {
 
 // Multi-head self-attention of packed projections:
-//   p[b,h,t,:] = softmax_s(q[b,t,h,:] . k[b,s,h,:] / sqrt(D)),  y[b,t,h,:] = sum_s p[b,h,t,s] v[b,s,h,:]
+//   p[b,h,t,:] = softmax_s(q[b,t,h,:] . k[b,s,h,:] / sqrt(D)),  y[b,t,h,:] = sum_s p[b,h,t,s]
+//   v[b,s,h,:]
 //
 //   qkv      (B, T, 3*H*D): the last axis is (q|k|v, head, D)  f32 or f64
 //   heads    H

@@ -38,8 +38,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropy ki
     const GradTarget dx = tape.target(logits);
     dispatch_cpu(logits, [&]<class T>(auto backend) {
       const double factor = static_cast<double>(dy.data<const T>()[0]) / denominator;
-      kernels::put_scaled(backend, slope.data<const T>(), static_cast<T>(factor),
-                          dx.grad.data<T>(), slope.numel(), dx.write);
+      kernels::put_scaled(backend, slope.data<const T>(), static_cast<T>(factor), dx.grad.data<T>(),
+                          slope.numel(), dx.write);
     });
   });
   return loss;

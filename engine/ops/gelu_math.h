@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-
 namespace engine {
 
 // gelu(x) = x Phi(x). kTanh is the approximation x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3),

@@ -22,23 +22,26 @@ Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, doub
                                 bias.data<const T>(), y.data<T>(), stats.data<T>(), size, eps);
   });
 
-  x.tape()->record(
-      "layer_norm", {x, scale, bias}, y, [=](const Tensor& dy, Tape& tape) {
-        dispatch(x, [&]<class T>(auto backend) {
-          if (tape.wants_grad(scale) && tape.wants_grad(bias)) {
-            kernels::layer_norm_backward_params(
-                backend, x.data<const T>(), stats.data<const T>(), dy.data<const T>(),
-                tape.target_zeroed(scale).template data<T>(),
-                tape.target_zeroed(bias).template data<T>(), size);
-          }
-          if (tape.wants_grad(x)) {
-            const GradTarget dx = tape.target(x);
-            kernels::layer_norm_backward_input(backend, x.data<const T>(), scale.data<const T>(),
-                                               stats.data<const T>(), dy.data<const T>(),
-                                               dx.grad.data<T>(), size, dx.write);
-          }
-        });
-      });
+  x.tape()->record("layer_norm", {x, scale, bias}, y, [=](const Tensor& dy, Tape& tape) {
+    dispatch(x, [&]<class T>(auto backend) {
+      if (tape.wants_grad(scale) || tape.wants_grad(bias)) {
+        // One pass gives both; the sum that nobody wants goes to memory nobody reads.
+        const auto sums = [&](const Tensor& p) {
+          return (tape.wants_grad(p) ? tape.target_zeroed(p)
+                                     : tape.arena().empty(p.shape(), p.dtype()))
+              .template data<T>();
+        };
+        kernels::layer_norm_backward_params(backend, x.data<const T>(), stats.data<const T>(),
+                                            dy.data<const T>(), sums(scale), sums(bias), size);
+      }
+      if (tape.wants_grad(x)) {
+        const GradTarget dx = tape.target(x);
+        kernels::layer_norm_backward_input(backend, x.data<const T>(), scale.data<const T>(),
+                                           stats.data<const T>(), dy.data<const T>(),
+                                           dx.grad.data<T>(), size, dx.write);
+      }
+    });
+  });
   return y;
 }
 

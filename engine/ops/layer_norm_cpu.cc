@@ -20,8 +20,8 @@ void layer_norm_forward(Cpu, const T* x, const T* scale, const T* bias, T* y, T*
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x + r * cols;
       T* out = y + r * cols;
-      const T mean =
-          share * simd::reduce_sum<T>(cols, [&](int64_t i, int64_t n) { return load_n(in + i, n); });
+      const T mean = share * simd::reduce_sum<T>(
+                                 cols, [&](int64_t i, int64_t n) { return load_n(in + i, n); });
       // Missing lanes are loaded as the mean, so that they add nothing to the variance.
       const T var = share * simd::reduce_sum<T>(cols, [&](int64_t i, int64_t n) {
                       const Packet<T> d = simd::sub(load_n(in + i, n, mean), set(mean));
@@ -94,10 +94,10 @@ void layer_norm_backward_params(Cpu, const T* x, const T* stats, const T* dy, T*
 
 template void layer_norm_forward(Cpu, const float*, const float*, const float*, float*, float*,
                                  RowsCols, double);
-template void layer_norm_forward(Cpu, const double*, const double*, const double*, double*,
-                                 double*, RowsCols, double);
-template void layer_norm_backward_input(Cpu, const float*, const float*, const float*,
-                                        const float*, float*, RowsCols, GradWrite);
+template void layer_norm_forward(Cpu, const double*, const double*, const double*, double*, double*,
+                                 RowsCols, double);
+template void layer_norm_backward_input(Cpu, const float*, const float*, const float*, const float*,
+                                        float*, RowsCols, GradWrite);
 template void layer_norm_backward_input(Cpu, const double*, const double*, const double*,
                                         const double*, double*, RowsCols, GradWrite);
 template void layer_norm_backward_params(Cpu, const float*, const float*, const float*, float*,

@@ -17,8 +17,8 @@ template <class T>
 void layer_norm_backward_input(Cpu, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
                                RowsCols size, GradWrite write);
 template <class T>
-void layer_norm_backward_input(Cuda, const T* x, const T* scale, const T* stats, const T* dy,
-                               T* dx, RowsCols size, GradWrite write);
+void layer_norm_backward_input(Cuda, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
+                               RowsCols size, GradWrite write);
 
 // Adds to dscale and dbias (cols).
 template <class T>

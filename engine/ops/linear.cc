@@ -15,8 +15,8 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight, const
   check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
   check(!(options.gelu && options.residual != nullptr), ErrorKind::kValue, op,
         ": gelu and residual cannot be combined");
-  const Shape bias_shape = grouped ? Shape{weight.shape()[0], weight.shape()[-1]}
-                                   : Shape{weight.shape()[-1]};
+  const Shape bias_shape =
+      grouped ? Shape{weight.shape()[0], weight.shape()[-1]} : Shape{weight.shape()[-1]};
   check(!bias.defined() || bias.shape() == bias_shape, ErrorKind::kShape, op, ": expected bias ",
         bias_shape, ", got ", bias.shape());
   check(options.residual == nullptr || options.residual->shape() == out, ErrorKind::kShape, op,
@@ -38,8 +38,8 @@ Tensor through_gelu(const Tensor& dy, const Tensor& z, const LinearOptions& opti
   if (!options.gelu) return dy;
   const Tensor dz = tape.scratch_like(dy);
   dispatch_cpu(dy, [&]<class T>(auto backend) {
-    kernels::gelu_backward(backend, z.data<const T>(), dy.data<const T>(), dz.data<T>(),
-                           dy.numel(), options.form);
+    kernels::gelu_backward(backend, z.data<const T>(), dy.data<const T>(), dz.data<T>(), dy.numel(),
+                           options.form);
   });
   return dz;
 }
@@ -56,8 +56,7 @@ void give_residual(const Tensor& residual, const Tensor& dy, Tape& tape) {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const LinearOptions& options) {
-  check(weight.shape().rank() == 2 && x.shape().rank() >= 1 &&
-            x.shape()[-1] == weight.shape()[0],
+  check(weight.shape().rank() == 2 && x.shape().rank() >= 1 && x.shape()[-1] == weight.shape()[0],
         ErrorKind::kShape, "linear: expected x (..., K) and weight (K, N), got ", x.shape(),
         " and ", weight.shape());
   const RowsCols rows = fold_rows(x.shape());
@@ -104,8 +103,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
 
 Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
                       const Tensor& offset, const LinearOptions& options) {
-  check(weight.shape().rank() == 3 && x.shape().rank() == 2 &&
-            x.shape()[1] == weight.shape()[1],
+  check(weight.shape().rank() == 3 && x.shape().rank() == 2 && x.shape()[1] == weight.shape()[1],
         ErrorKind::kShape, "grouped_linear: expected x (S, K) and weight (E, K, N), got ",
         x.shape(), " and ", weight.shape());
   const int64_t e = weight.shape()[0], k = weight.shape()[1], n = weight.shape()[2];

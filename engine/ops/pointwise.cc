@@ -30,8 +30,7 @@ Tensor add(const Tensor& x, const Tensor& other) {
   check_same("add", x, other);
   Tensor y = on.arena().empty(x.shape(), x.dtype());
   dispatch_cpu(x, [&]<class T>(auto backend) {
-    kernels::add_forward(backend, x.data<const T>(), other.data<const T>(), y.data<T>(),
-                         x.numel());
+    kernels::add_forward(backend, x.data<const T>(), other.data<const T>(), y.data<T>(), x.numel());
   });
   on.record("add", {x, other}, y, [=](const Tensor& dy, Tape& tape) {
     if (tape.wants_grad(other)) give_scaled(other, dy, 1, tape);

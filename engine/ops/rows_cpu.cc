@@ -42,8 +42,7 @@ void combine_rows_forward(Cpu, const T* ys, const T* weight, const int32_t* slot
   parallel_for(s.items, rows_per_grain(s.width * s.choices), [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       simd::for_lanes<T>(s.width, [&](int64_t c, int64_t n) {
-        Packet<T> sum =
-            residual != nullptr ? load_n(residual + i * s.width + c, n) : set(T(0));
+        Packet<T> sum = residual != nullptr ? load_n(residual + i * s.width + c, n) : set(T(0));
         for (int64_t j = 0; j < s.choices; ++j) {
           const int32_t slot = slot_of[i * s.choices + j];
           if (slot < 0) continue;
@@ -72,8 +71,8 @@ void combine_rows_backward_slots(Cpu, const T* weight, const T* dy, const int32_
 }
 
 template <class T>
-void combine_rows_backward_weight(Cpu, const T* ys, const T* dy, const int32_t* slot_of,
-                                  T* dweight, RowsSize s, GradWrite write) {
+void combine_rows_backward_weight(Cpu, const T* ys, const T* dy, const int32_t* slot_of, T* dweight,
+                                  RowsSize s, GradWrite write) {
   parallel_for(s.items, rows_per_grain(s.width * s.choices), [=](int64_t begin, int64_t end) {
     for (int64_t choice = begin * s.choices; choice < end * s.choices; ++choice) {
       const int32_t slot = slot_of[choice];
@@ -93,8 +92,8 @@ template void gather_rows_backward(Cpu, const double*, const int32_t*, double*, 
                                    GradWrite);
 template void combine_rows_forward(Cpu, const float*, const float*, const int32_t*, const float*,
                                    float*, RowsSize);
-template void combine_rows_forward(Cpu, const double*, const double*, const int32_t*,
-                                   const double*, double*, RowsSize);
+template void combine_rows_forward(Cpu, const double*, const double*, const int32_t*, const double*,
+                                   double*, RowsSize);
 template void combine_rows_backward_slots(Cpu, const float*, const float*, const int32_t*, float*,
                                           RowsSize, GradWrite);
 template void combine_rows_backward_slots(Cpu, const double*, const double*, const int32_t*,

@@ -22,7 +22,7 @@ template <class T>
 void combine_rows_backward_slots(Cpu, const T* weight, const T* dy, const int32_t* choice_of_slot,
                                  T* dys, RowsSize size, GradWrite write);
 template <class T>
-void combine_rows_backward_weight(Cpu, const T* ys, const T* dy, const int32_t* slot_of,
-                                  T* dweight, RowsSize size, GradWrite write);
+void combine_rows_backward_weight(Cpu, const T* ys, const T* dy, const int32_t* slot_of, T* dweight,
+                                  RowsSize size, GradWrite write);
 
 }  // namespace engine::kernels

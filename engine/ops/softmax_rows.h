@@ -26,11 +26,9 @@ void softmax_row(const T* x, T* y, int64_t count, T scale) {
 
 // dx = scale * y (dy - sum y dy), written or added; dx may be dy when written.
 template <class T>
-void softmax_row_backward(const T* y, const T* dy, T* dx, int64_t count, T scale,
-                          bool accumulate) {
-  const Packet<T> dot = set(reduce_sum<T>(count, [&](int64_t i, int64_t n) {
-    return mul(load_n(y + i, n), load_n(dy + i, n));
-  }));
+void softmax_row_backward(const T* y, const T* dy, T* dx, int64_t count, T scale, bool accumulate) {
+  const Packet<T> dot = set(reduce_sum<T>(
+      count, [&](int64_t i, int64_t n) { return mul(load_n(y + i, n), load_n(dy + i, n)); }));
   const Packet<T> factor = set(scale);
   for_lanes<T>(count, [&](int64_t i, int64_t n) {
     const Packet<T> g = mul(load_n(y + i, n), sub(load_n(dy + i, n), dot));

@@ -72,8 +72,8 @@ Tensor embed_tokens(const Tensor& patches, const Tensor& class_token, const Tens
 
 Tensor select_token(const Tensor& x, int64_t token) {
   const kernels::TokenSize size = token_size("select_token", x);
-  check(token >= 0 && token < size.tokens, ErrorKind::kShape, "select_token: token ", token,
-        " of ", x.shape());
+  check(token >= 0 && token < size.tokens, ErrorKind::kShape, "select_token: token ", token, " of ",
+        x.shape());
   Tensor y = x.tape()->arena().empty({size.batch, size.width}, x.dtype());
   dispatch_cpu(x, [&]<class T>(auto backend) {
     kernels::select_token_forward(backend, x.data<const T>(), y.data<T>(), size, token);
@@ -97,8 +97,7 @@ Tensor mean_tokens(const Tensor& x) {
   x.tape()->record("mean_tokens", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const GradTarget dx = tape.target(x);
     dispatch_cpu(dy, [&]<class T>(auto backend) {
-      kernels::mean_tokens_backward(backend, dy.data<const T>(), dx.grad.data<T>(), size,
-                                    dx.write);
+      kernels::mean_tokens_backward(backend, dy.data<const T>(), dx.grad.data<T>(), size, dx.write);
     });
   });
   return y;

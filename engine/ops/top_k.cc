@@ -33,7 +33,8 @@ Tensor top_k(const Tensor& x, int64_t k) {
     const T* in = x.data<const T>();
     int32_t* out = y.data<int32_t>();
     parallel_for(size.rows, rows_per_grain(size.cols * k), [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) top_k_row(in + r * size.cols, size.cols, k, out + r * k);
+      for (int64_t r = begin; r < end; ++r)
+        top_k_row(in + r * size.cols, size.cols, k, out + r * k);
     });
   });
   return x.tape()->input(y);

@@ -140,7 +140,9 @@ void check_large_logits(Device device) {
   on_device(device, [&](auto backend) {
     kernels::softmax_forward(backend, x.data<const T>(), x.data<T>(), {1, 4});
   });
-  CHECK(worst_error(download<T>(x), {0.5, 0.5, 0, 0}) < 1e-6);
+  const std::vector<T> y = download<T>(x);
+  for (int c = 0; c < 2; ++c) CHECK(std::abs(y[c] - T(0.5)) < T(1e-6));
+  for (int c = 2; c < 4; ++c) CHECK((y[c] >= 0 && y[c] < T(1e-37)));  // Eigen's exp ends above 0
 }
 
 // x, dy (rows, cols), scale, bias (cols): what layer_norm must give, by its definition.

@@ -16,7 +16,8 @@ namespace {
 // runs over all pairs: the work of a step without a data set.
 data::Batch synthetic_batch(const train::Config& config) {
   data::Batch batch;
-  const int64_t s = config.model.image_size, patches = (s / config.model.patch) * (s / config.model.patch);
+  const int64_t s = config.model.image_size,
+                patches = (s / config.model.patch) * (s / config.model.patch);
   batch.views = config.train.batch;
   batch.sources = config.train.batch / (config.data.two_view ? 2 : 1);
   const engine::RngKey key(1, engine::Purpose::kTest);

@@ -36,8 +36,8 @@ Options train_options() {
 // --set.
 train::Config config_from(const Options& options, const std::string& out) {
   const bool from_run = options.has("resume") && !options.has("recipe");
-  train::Config config = train::load_config(from_run ? out + "/config.toml"
-                                                     : options.required("recipe"));
+  train::Config config =
+      train::load_config(from_run ? out + "/config.toml" : options.required("recipe"));
   if (options.has("data")) config.data.source = options.get("data");
   if (options.has("epochs")) {
     train::set_value(config, "train.steps=0");
