@@ -33,17 +33,18 @@ void validate_moe(const Config& c) {
   require(m.load_weight == 0 || m.noise_std > 0, "moe.load_weight = ", m.load_weight,
           " needs router noise, but moe.noise_std is 0: the load loss is defined by that noise, so "
           "set one of them otherwise");
-  if (m.dispatch == "capacity") {
+  if (m.dispatch == "capacity" || m.importance_weight > 0 || m.load_weight > 0) {
     const bool whole = c.train.micro_batch == 0;
     const int64_t views = whole ? c.train.batch : c.train.micro_batch;
     require(views % m.group_images == 0, whole ? "train.batch = " : "train.micro_batch = ", views,
             " is not a multiple of moe.group_images = ", m.group_images,
-            ", which moe.dispatch=capacity needs: change one of them");
+            ", the images of a routing group (moe.dispatch=capacity and the balance losses work by "
+            "group): change one of them");
   }
-  require(m.eval_capacity_factor == 0 || c.eval.batch % m.group_images == 0,
-          "eval.batch = ", c.eval.batch,
-          " is not a multiple of moe.group_images = ", m.group_images,
-          ", which moe.eval_capacity_factor > 0 needs: change one of them");
+  require(
+      m.dispatch == "dropless" || m.eval_capacity_factor == 0 || c.eval.batch % m.group_images == 0,
+      "eval.batch = ", c.eval.batch, " is not a multiple of moe.group_images = ", m.group_images,
+      ", which moe.eval_capacity_factor > 0 needs: change one of them");
 }
 
 void validate_prc(const Config& c) {

@@ -185,6 +185,24 @@ void Trainer::evaluate_now(int64_t next_step) {
   }
 }
 
+namespace {
+
+// The config as a model file carries it: what depends on this machine or on where files lie is
+// left at its default, so that equal weights are equal files.
+std::string portable_config(Config config) {
+  const Config plain;
+  config.train.threads = plain.train.threads;
+  config.train.device = plain.train.device;
+  config.data = Config::Data{.source = config.data.source.substr(0, config.data.source.find(':')),
+                             .two_view = config.data.two_view,
+                             .workers = plain.data.workers,
+                             .prefetch = plain.data.prefetch,
+                             .limit = config.data.limit};
+  return to_toml(config, false);
+}
+
+}  // namespace
+
 void Trainer::save(int64_t next_step) {
   metrics_->flush();
   state_.step = next_step;
@@ -193,7 +211,7 @@ void Trainer::save(int64_t next_step) {
   state_.position = position % images_;
   last_checkpoint_ =
       save_checkpoint(options_.run_dir, model_.params, state_,
-                      {{"config", to_toml(config_, false)}}, config_.checkpoint.keep);
+                      {{"config", portable_config(config_)}}, config_.checkpoint.keep);
 }
 
 Outcome Trainer::run() {

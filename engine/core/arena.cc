@@ -1,17 +1,10 @@
 #include "engine/core/arena.h"
 
+#include <sanitizer/asan_interface.h>  // its macros do nothing in other builds
+
 #include <algorithm>
 
 #include "engine/core/device_memory.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#include <sanitizer/asan_interface.h>
-#define ROBUSTMOE_HAS_ASAN 1
-#endif
-#endif
 
 namespace engine {
 namespace {
@@ -23,18 +16,10 @@ constexpr int64_t kFirstBlock = int64_t{1} << 20;
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 void poison(Device device, char* data, int64_t bytes) {
-#if defined(__SANITIZE_ADDRESS__) || defined(ROBUSTMOE_HAS_ASAN)
   if (device == Device::kCpu) ASAN_POISON_MEMORY_REGION(data, static_cast<size_t>(bytes));
-#else
-  (void)device, (void)data, (void)bytes;
-#endif
 }
 void unpoison(Device device, char* data, int64_t bytes) {
-#if defined(__SANITIZE_ADDRESS__) || defined(ROBUSTMOE_HAS_ASAN)
   if (device == Device::kCpu) ASAN_UNPOISON_MEMORY_REGION(data, static_cast<size_t>(bytes));
-#else
-  (void)device, (void)data, (void)bytes;
-#endif
 }
 
 }  // namespace

@@ -4,19 +4,10 @@
 #include <cerrno>
 #include <cstddef>
 
-// What the build allows: glibc's own functions under the sanitizers' are out of reach.
+// Under the sanitizers, which bring their own malloc, this file must define none.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
 constexpr bool kInterposed = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer)
-constexpr bool kInterposed = false;
 #else
-#define ROBUSTMOE_COUNT_HEAP
-constexpr bool kInterposed = true;
-#endif
-#else
-#define ROBUSTMOE_COUNT_HEAP
 constexpr bool kInterposed = true;
 #endif
 
@@ -34,7 +25,7 @@ thread_local bool chosen = false;
 
 }  // namespace
 
-#ifdef ROBUSTMOE_COUNT_HEAP
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
 
 // Functions of the program come before the C library's. These count and pass on to what the
 // C library calls its own; operator new calls malloc. free stays the C library's.

@@ -1,0 +1,187 @@
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/train/temp_folder.h"
+
+using train::test::contains;
+using train::test::content_of;
+using train::test::put;
+using train::test::TempFolder;
+
+namespace {
+
+struct Result {
+  int status = -1;
+  std::string out;  // both streams
+};
+
+Result shell(const std::string& command) {
+  Result result;
+  FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  char buffer[4096];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
+    result.out.append(buffer, n);
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) result.status = WEXITSTATUS(status);
+  return result;
+}
+
+Result program(const std::string& arguments) {
+  return shell(std::string(ROBUSTMOE_PROGRAM) + " " + arguments);
+}
+
+// A run of milliseconds a step, in a folder that begins with a quote-free path.
+std::string small(const std::string& out, const std::string& more = "") {
+  return "train --recipe quick-vmoe --out " + out +
+         " --data shapes:size=16,train=40,test=20 --threads 1 --steps 4 --set train.batch=16"
+         " --set schedule.warmup_steps=2 --set model.width=16 --set model.mlp=24"
+         " --set model.patch=4 --set model.heads=2 --set model.layers=2 --set moe.layers=0,1"
+         " --set moe.experts=4 " +
+         more;
+}
+
+// One line that holds every part, and the exit code.
+void check_fails(const std::string& arguments, int status, const std::vector<std::string>& parts) {
+  CAPTURE(arguments);
+  const Result result = program(arguments);
+  CAPTURE(result.out);
+  CHECK(result.status == status);
+  CHECK(result.out.find('\n') == result.out.size() - 1);
+  for (const std::string& part : parts) CHECK_MESSAGE(contains(result.out, part), part);
+}
+
+// CIFAR-10 files of `records` grey pictures each.
+void put_cifar(const std::string& folder, int records) {
+  std::filesystem::create_directories(folder);
+  std::string content;
+  for (int i = 0; i < records; ++i)
+    content += static_cast<char>(i % 10) + std::string(3072, '\x7f');
+  for (const char* name : {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
+                           "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"}) {
+    put(folder + "/" + name, content);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("train: keys and values that are wrong") {
+  const TempFolder folder;
+  const std::string out = folder / "run";
+  check_fails(small(out, "--set moe.expert=4"), 1, {"moe.expert", "moe.experts"});
+  check_fails(small(out, "--set schedul.peak=1"), 1, {"schedul.peak", "schedule.peak"});
+  check_fails(small(out, "--set optimizer.beta1=1"), 1, {"optimizer.beta1", "below 1"});
+  check_fails(small(out, "--set optimizer.name=adan"), 1, {"adan", "adam"});
+  check_fails(small(out, "--set train.batch=sixteen"), 1, {"train.batch", "sixteen"});
+  check_fails(small(out, "--set model.patch=5"), 1, {"model.patch", "16", "5"});
+  check_fails(small(out, "--set train.micro_batch=6"), 1, {"train.micro_batch", "16", "6"});
+  check_fails(small(out, "--set train.micro_batch=4"), 1, {"moe.group_images"});
+  check_fails(small(out, "--set model.classes=3"), 1, {"model.classes", "10"});
+  put(folder / "typo.toml", "base = \"quick-vmoe\"\n[moe]\nexperst = 4\n");
+  check_fails("train --recipe " + (folder / "typo.toml") + " --data shapes: --out " + out, 1,
+              {"typo.toml", "experst", "moe.experts", "3"});
+  check_fails("train --recipe quick-vmo --data shapes: --out " + out, 1, {"quick-vmoe"});
+}
+
+TEST_CASE("train: wrong usage exits 2") {
+  const TempFolder folder;
+  check_fails("train", 2, {"--recipe"});
+  check_fails(small(folder / "run", "--reciep x"), 2, {"--reciep", "--recipe"});
+  check_fails(small(folder / "run", "extra"), 2, {"extra"});
+  check_fails("train --resume", 2, {"--out"});
+  check_fails("trian", 2, {"train"});
+  CHECK_FALSE(std::filesystem::exists(folder / "run"));
+}
+
+TEST_CASE("train: data that is missing or damaged") {
+  const TempFolder folder;
+  const std::string cifar = folder / "cifar", out = folder / "run";
+  const std::string train = "train --recipe cifar10-small-vmoe --steps 1 --out " + out + " --data ";
+  check_fails(train + "cifar10:" + (folder / "absent"), 1, {folder / "absent"});
+  check_fails(train + "cifar11:" + cifar, 1, {"cifar11", "cifar10"});
+  put_cifar(cifar, 4);
+  const std::string file = cifar + "/data_batch_3.bin", whole = content_of(file);
+  put(file, whole.substr(0, whole.size() - 5));
+  check_fails(train + "cifar10:" + cifar, 1, {file});
+  std::string wrong = whole;
+  wrong[3073 * 2] = 10;
+  put(file, wrong);
+  check_fails(train + "cifar10:" + cifar, 1, {file, std::to_string(3073 * 2)});
+  std::filesystem::remove(file);
+  check_fails(train + "cifar10:" + cifar, 1, {file});
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("train: an output folder that cannot be") {
+  const TempFolder folder;
+  put(folder / "file", "mine");
+  check_fails(small(folder / "file"), 1, {folder / "file"});
+  check_fails(small(folder / "file/run"), 1, {folder / "file"});
+  CHECK(content_of(folder / "file") == "mine");
+}
+
+TEST_CASE("train: a run there already is not overwritten, and other settings do not resume") {
+  const TempFolder folder;
+  CHECK(program(small(folder / "run")).status == 0);
+  check_fails(small(folder / "run"), 1, {folder / "run", "--resume"});
+  check_fails("train --resume --set schedule.peak=0.5 --out " + (folder / "run"), 1,
+              {"other settings"});
+  CHECK(program("train --resume --out " + (folder / "run")).status == 0);
+  CHECK(program("train --resume --threads 2 --out " + (folder / "run")).status == 0);
+  check_fails("train --resume --out " + (folder / "absent"), 1, {folder / "absent"});
+}
+
+TEST_CASE("train: SIGTERM saves, exits 3 and names the command that goes on") {
+  const TempFolder folder;
+  const std::string dir = folder / "run", log = folder / "log";
+  const std::string start = std::string(ROBUSTMOE_PROGRAM) + " " +
+                            small(dir, "--set train.steps=600 --set log.every=5") + " >" + log +
+                            " 2>&1 & run=$!; ";
+  const std::string wait_for_a_line =
+      "for i in $(seq 1000); do grep -q '^step 5/' " + log + " && break; sleep 0.01; done; ";
+  const Result stopped = shell(start + wait_for_a_line + "kill -TERM $run; wait $run");
+  CHECK(stopped.status == 3);
+  const std::string text = content_of(log), says = "continue with: robustmoe ";
+  CAPTURE(text);
+  const size_t at = text.find(says);
+  REQUIRE(at != std::string::npos);
+  CHECK_FALSE(contains(text, "step 600/600"));
+  const std::string arguments =
+      text.substr(at + says.size(), text.find('\n', at) - at - says.size());
+  CHECK(arguments == "train --resume --out " + dir);
+  const Result resumed = program(arguments);
+  CHECK(resumed.status == 0);
+  CHECK(contains(resumed.out, "resuming after step "));
+  CHECK(contains(resumed.out, "step 600/600"));
+  CHECK(content_of(dir + "/checkpoints/latest") == "step-000000600\n");
+}
+
+TEST_CASE("eval: a checkpoint that is cut short or has a flipped bit") {
+  const TempFolder folder;
+  REQUIRE(program(small(folder / "run")).status == 0);
+  const std::string step = folder / "run/checkpoints/step-000000004";
+  const std::string eval = "eval --data shapes:size=16,train=40,test=20 --checkpoint ";
+  CHECK(program(eval + step).status == 0);
+  for (const char* name : {"model.safetensors", "state.safetensors", "run.json"}) {
+    const std::string file = step + "/" + name, whole = content_of(file);
+    put(file, whole.substr(0, whole.size() / 2));
+    check_fails(eval + step, 1, {file});
+    check_fails(eval + (folder / "run"), 1, {file});
+    std::string flipped = whole;
+    flipped[whole.size() / 2] = static_cast<char>(flipped[whole.size() / 2] ^ 4);
+    put(file, flipped);
+    check_fails(eval + step, 1, {file, "checksum"});
+    check_fails("train --resume --out " + (folder / "run"), 1, {file});
+    put(file, whole);
+  }
+  std::filesystem::remove(step + "/manifest.json");
+  check_fails(eval + step, 1, {"manifest.json"});
+  const std::string weights = step + "/model.safetensors", whole = content_of(weights);
+  put(weights, whole.substr(0, whole.size() - 4));
+  check_fails(eval + weights, 1, {weights});
+}

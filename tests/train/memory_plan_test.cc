@@ -1,0 +1,116 @@
+#include "train/memory_plan.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tests/support/bits.h"
+#include "tests/train/small_model.h"
+#include "tests/train/temp_folder.h"
+#include "train/train_step.h"
+
+using train::Config;
+using train::MemoryPlan;
+using train::test::contains;
+
+namespace {
+
+// The most that one training step took from its arena, and what was planned.
+struct Compared {
+  int64_t planned, measured;
+};
+Compared compare(const std::vector<std::string>& settings) {
+  const engine::test::Threads one(1);
+  const auto set = data::open_dataset("shapes:size=32,train=64,test=10", data::Split::kTrain);
+  const Config config = train::test::small_config(*set, settings);
+  train::Model model(config, true);
+  train::TrainStep step(config, model, 10);
+  data::Loader loader(*set, train::training_loader(config));
+  for (int64_t i = 0; i < 2; ++i) step.run(*loader.next(), i);
+  return {train::plan_memory(config, model.params.count()).activations, step.activation_bytes()};
+}
+
+}  // namespace
+
+TEST_CASE("memory_plan: activations are what a step takes, to 15 %") {
+  using Settings = std::vector<std::string>;
+  const Settings base = {"train.batch=32", "model.width=48", "model.mlp=96", "model.heads=3",
+                         "model.layers=4"};
+  for (const Settings& more :
+       {Settings{"moe.layers=1,3", "moe.experts=8"},
+        Settings{"moe.layers=none", "train.micro_batch=16"},
+        Settings{"moe.layers=0,1,2,3", "data.two_view=true", "prc.form=paper", "model.width=96",
+                 "model.mlp=384", "moe.experts=8"}}) {
+    Settings settings = base;
+    settings.insert(settings.end(), more.begin(), more.end());
+    const auto [planned, measured] = compare(settings);
+    CAPTURE(more[0]);
+    CAPTURE(planned);
+    CAPTURE(measured);
+    CHECK(std::abs(static_cast<double>(planned - measured)) < 0.15 * static_cast<double>(measured));
+  }
+}
+
+TEST_CASE("memory_plan: slabs are exact") {
+  Config config;
+  config.model.channels = 3;
+  config.model.classes = 10;
+  config.train.batch = 64;
+  config.data.prefetch = 3;
+  MemoryPlan plan = train::plan_memory(config, 1000);
+  CHECK(plan.parameters == 1000);
+  CHECK(plan.weights == 4000);
+  CHECK(plan.gradients == 4000);
+  CHECK(plan.optimizer == 8000);
+  CHECK(plan.ema == 0);
+  CHECK(plan.moe == 0);
+  CHECK(plan.batches == 4 * 64 * 3 * 32 * 32 * 4);
+  CHECK(plan.total() == 16'000 + plan.activations + plan.batches);
+  const int64_t activations = plan.activations;
+  config.optimizer.name = "sgd";
+  config.train.ema = 0.9;
+  config.train.micro_batch = 16;
+  plan = train::plan_memory(config, 1000);
+  CHECK(plan.optimizer == 4000);
+  CHECK(plan.ema == 4000);
+  CHECK(plan.activations * 4 == activations);
+}
+
+TEST_CASE("memory_plan: what does not fit is refused with the arithmetic") {
+  constexpr int64_t kMiB = 1 << 20;
+  MemoryPlan plan;
+  plan.weights = plan.gradients = 10 * kMiB;
+  plan.optimizer = 20 * kMiB;
+  plan.ema = 10 * kMiB;
+  plan.activations = 100 * kMiB + kMiB / 2;
+  plan.moe = 30 * kMiB;
+  plan.batches = 2 * kMiB;
+  CHECK_NOTHROW(train::check_fits(plan, 0));
+  CHECK_NOTHROW(train::check_fits(plan, plan.total()));
+  const std::string message = train::test::error_of(
+      engine::ErrorKind::kValue, [&] { train::check_fits(plan, plan.total() - 1); });
+  CAPTURE(message);
+  for (const char* part :
+       {"152.5 MiB = ", "weights 10.0 MiB", "gradients 10.0 MiB", "optimizer 20.0 MiB",
+        "averaged weights 10.0 MiB", "activations 100.5 MiB", "MoE 30.0 MiB", "batches 2.0 MiB",
+        "152.5 MiB available", "train.micro_batch"}) {
+    CHECK_MESSAGE(contains(message, part), part);
+  }
+  CHECK(message.find('\n') == std::string::npos);
+}
+
+TEST_CASE("memory_plan: this system says what it has") {
+  CHECK(train::available_memory() > 0);
+  CHECK(train::available_memory() < int64_t{1} << 50);
+}
+
+TEST_CASE("memory_plan: parameters of the published model") {
+  Config config = train::load_config("vmoe-s32-imagenet");
+  config.model.channels = 3;
+  config.model.classes = 1000;
+  CHECK(train::count_parameters(config) == 56'999'400);
+  const MemoryPlan plan = train::plan_memory(config, train::count_parameters(config));
+  CHECK(plan.weights == 4 * 56'999'400);
+}

@@ -1,0 +1,284 @@
+#include "train/train_step.h"
+
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/bits.h"
+#include "tests/support/heap_counter.h"
+#include "tests/train/small_model.h"
+#include "tests/train/temp_folder.h"
+
+using engine::Slab;
+using engine::test::copy_of;
+using train::Config;
+using train::StepResult;
+using train::TrainStep;
+
+namespace {
+
+using Settings = std::vector<std::string>;
+
+// A small model with everything a step needs. While it lives, there are so many threads.
+struct Run {
+  explicit Run(const Settings& settings, int thread_count = 1)
+      : threads(thread_count),
+        data(data::open_dataset("shapes:size=16,train=64,test=10", data::Split::kTrain)),
+        config(train::test::small_config(*data, settings)),
+        model(config, true),
+        step(config, model, 100),
+        loader(*data, train::training_loader(config)) {}
+
+  const StepResult& next() {
+    batch = loader.next();
+    return step.run(*batch, batch->step);
+  }
+  std::vector<float> slab(Slab which) const { return copy_of<float>(model.params.slab(which)); }
+
+  engine::test::Threads threads;
+  std::unique_ptr<data::Dataset> data;
+  Config config;
+  train::Model model;
+  TrainStep step;
+  data::Loader loader;
+  const data::Batch* batch = nullptr;
+};
+
+Settings with(Settings settings, const Settings& more) {
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
+// Without momentum and clipping the first moment is the gradient.
+const Settings kPlain = {"optimizer.name=sgd", "optimizer.momentum=0", "schedule.kind=constant",
+                         "schedule.peak=0.1", "train.batch=32"};
+const Settings kEverything = {"train.batch=32",        "data.two_view=true", "prc.form=paper",
+                              "optimizer.clip=1",      "train.ema=0.9",      "schedule.peak=0.01",
+                              "moe.expert_dropout=0.1"};
+
+// max |a - b| / max |b|
+double relative(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
+  }
+  CHECK(largest > 1e-3);
+  return worst / largest;
+}
+
+doctest::Approx near(double value) { return doctest::Approx(value).epsilon(1e-6); }
+
+}  // namespace
+
+TEST_CASE("train_step: micro-batches give the gradient of the whole batch") {
+  for (const char* form : {"softmax", "sigmoid"}) {
+    const Settings settings =
+        with(kPlain, {"moe.importance_weight=0", "moe.load_weight=0", "moe.expert_dropout=0.2",
+                      std::string("train.loss=") + form});
+    Run whole(settings);
+    const StepResult one = whole.next();
+    for (const char* micro : {"16", "8", "4", "1"}) {
+      CAPTURE(micro);
+      Run parts(with(settings, {std::string("train.micro_batch=") + micro}));
+      const StepResult& sum = parts.next();
+      CHECK(relative(parts.slab(Slab::kMoment1), whole.slab(Slab::kMoment1)) < 1e-6);
+      CHECK(relative(parts.slab(Slab::kValue), whole.slab(Slab::kValue)) < 1e-6);
+      CHECK(sum.loss.total == near(one.loss.total));
+      CHECK(sum.gradient_norm == near(one.gradient_norm));
+      CHECK(sum.correct == one.correct);
+      CHECK(sum.views == 32);
+      // The router noise is that of the image's place in the step: the same choices.
+      for (size_t l = 0; l < 2; ++l) CHECK(sum.layers[l].tokens == one.layers[l].tokens);
+    }
+    Run quiet(with(settings, {"moe.noise_std=0"}));
+    quiet.next();
+    CHECK(relative(quiet.slab(Slab::kMoment1), whole.slab(Slab::kMoment1)) > 1e-4);
+  }
+}
+
+TEST_CASE("train_step: balance losses are of groups of images, whatever the micro-batch") {
+  const Settings settings = with(kPlain, {"moe.importance_weight=2", "moe.load_weight=3"});
+  Run whole(with(settings, {"moe.group_images=8"}));
+  const StepResult one = whole.next();
+  CHECK(one.loss.importance > 1e-3);
+  CHECK(one.loss.load > 1e-3);
+  for (const char* micro : {"8", "16"}) {
+    Run parts(with(settings, {"moe.group_images=8", std::string("train.micro_batch=") + micro}));
+    const StepResult& sum = parts.next();
+    CHECK(sum.loss.importance == near(one.loss.importance));
+    CHECK(sum.loss.load == near(one.loss.load));
+    CHECK(relative(parts.slab(Slab::kMoment1), whole.slab(Slab::kMoment1)) < 2e-6);
+  }
+  Run larger(with(settings, {"moe.group_images=16"}));
+  CHECK(larger.next().loss.load < 0.99 * one.loss.load);
+}
+
+TEST_CASE("train_step: the terms add up to the total") {
+  for (const char* micro : {"0", "16"}) {
+    Run run(with(kEverything, {std::string("train.micro_batch=") + micro}));
+    const train::LossTerms loss = run.next().loss;
+    CHECK(loss.cross_entropy == doctest::Approx(std::log(10)).epsilon(0.2));
+    for (const double term : {loss.importance, loss.load, loss.prc}) CHECK(term > 0);
+    CHECK(loss.total == near(loss.cross_entropy + loss.importance + loss.load + loss.prc));
+  }
+  // Weights are applied: half the weight, half the term.
+  Run full(kEverything), half(with(kEverything, {"moe.importance_weight=0.0025"}));
+  const double term = full.next().loss.importance;
+  CHECK(half.next().loss.importance == near(term / 2));
+}
+
+TEST_CASE("train_step: terms of PRC") {
+  for (const bool class_token : {true, false}) {
+    Run run(with(kEverything, {"prc.lambda_diag=0.3", "prc.lambda_off=0.7",
+                               class_token ? "prc.class_token=true" : "prc.class_token=false"}));
+    const train::LossTerms loss = run.next().loss;
+    const auto matches =
+        std::ranges::count_if(run.batch->match, [](int32_t patch) { return patch >= 0; });
+    CHECK(matches > 16);
+    CHECK(loss.prc_pairs == 2 * (matches + (class_token ? 16 : 0)));  // two layers
+    CHECK(loss.prc == near(2 * (0.3 * loss.prc_diagonal + 0.7 * loss.prc_off_diagonal)));
+  }
+  Run matched(kEverything), shuffled(with(kEverything, {"prc.pairs=shuffled"})),
+      none(with(kEverything, {"prc.form=none"}));
+  const train::LossTerms a = matched.next().loss, b = shuffled.next().loss, c = none.next().loss;
+  CHECK(a.prc_pairs == b.prc_pairs);
+  CHECK(a.prc != b.prc);
+  CHECK(a.cross_entropy == b.cross_entropy);
+  CHECK(c.prc == 0);
+  CHECK(c.prc_pairs == 0);
+}
+
+TEST_CASE("train_step: accuracy and loads are those of the step's own views") {
+  Run run(with(kPlain, {"moe.noise_std=0", "moe.load_weight=0", "train.micro_batch=8"}));
+  for (int step = 0; step < 12; ++step) run.next();
+  // Without noise, evaluation computes what the next training step will see.
+  run.batch = run.loader.next();
+  engine::StepArena arena;
+  engine::Tape tape(arena);
+  nn::Forward f{.tape = tape, .sample_ids = {}};
+  moe::VmoeOutput out;
+  run.model.vmoe.forward(f, tape.input(train::pixels_of(*run.batch, run.config)), out);
+  const std::vector<float> logits = copy_of<float>(out.logits);
+  int64_t correct = 0;
+  for (int64_t i = 0; i < 32; ++i) {
+    const auto row = logits.begin() + i * 10;
+    correct += std::max_element(row, row + 10) - row == run.batch->labels[static_cast<size_t>(i)];
+  }
+  const StepResult& result = run.step.run(*run.batch, run.batch->step);
+  CHECK(result.correct == correct);
+  CHECK(correct > 0);
+  CHECK(correct < 32);
+  CHECK(result.learning_rate == 0.1);
+  REQUIRE(result.layers.size() == 2);
+  for (size_t l = 0; l < 2; ++l) {
+    CHECK(result.layers[l].layer == static_cast<int64_t>(l));
+    CHECK(result.layers[l].choices == 32 * 17 * 2);
+    CHECK(result.layers[l].dropped == 0);
+    const auto offset = copy_of<int32_t>(out.routings[l].offset);
+    for (size_t e = 0; e < 4; ++e) {
+      CHECK(result.layers[l].tokens[e] == offset[e + 1] - offset[e]);
+    }
+  }
+}
+
+TEST_CASE("train_step: choices without a slot are counted") {
+  Run run(with(kPlain, {"moe.dispatch=capacity", "moe.capacity_factor=0.5", "moe.group_images=8",
+                        "train.micro_batch=16"}));
+  const StepResult& result = run.next();
+  for (const train::LayerLoad& layer : result.layers) {
+    int64_t served = 0;
+    for (const int64_t n : layer.tokens) served += n;
+    CHECK(layer.choices == 32 * 17 * 2);
+    CHECK(layer.dropped > 300);
+    CHECK(served == layer.choices - layer.dropped);
+  }
+}
+
+TEST_CASE("train_step: a loss that is not finite names step and op and changes no weight") {
+  struct Case {
+    const char *parameter, *op;
+  };
+  for (const auto& [parameter, op] :
+       {Case{"blocks.1.attention.qkv.weight", "blocks.1/"}, Case{"head.output.bias", "head/"}}) {
+    CAPTURE(parameter);
+    Run run(with(kPlain, {"train.micro_batch=16"}));
+    run.next();
+    engine::ParamStore& params = run.model.params;
+    float* weight = params.view(params.find(parameter), Slab::kValue).data<float>();
+    weight[0] = std::numeric_limits<float>::infinity();
+    const auto before = run.slab(Slab::kValue), moment = run.slab(Slab::kMoment1);
+    const std::string message =
+        train::test::error_of(engine::ErrorKind::kValue, [&] { run.next(); });
+    CAPTURE(message);
+    CHECK(train::test::contains(message, "step 1"));
+    CHECK(train::test::contains(message, "not finite"));
+    CHECK(train::test::contains(message, std::string("first in ") + op));
+    CHECK(message.find('\n') == std::string::npos);
+    CHECK(engine::test::same_bytes(run.slab(Slab::kValue), before));
+    CHECK(engine::test::same_bytes(run.slab(Slab::kMoment1), moment));
+  }
+}
+
+TEST_CASE("train_step: a gradient that overflows changes no weight") {
+  Run run(with(kPlain, {"moe.importance_weight=0", "moe.load_weight=0"}));
+  run.next();
+  // As if an earlier micro-batch's gradient had overflowed on the way back.
+  run.model.params.slab(Slab::kGrad).data<float>()[5] = std::numeric_limits<float>::infinity();
+  const auto before = run.slab(Slab::kValue);
+  const std::string message = train::test::error_of(engine::ErrorKind::kValue, [&] { run.next(); });
+  CAPTURE(message);
+  CHECK(train::test::contains(message, "gradient norm is not finite"));
+  CHECK(engine::test::same_bytes(run.slab(Slab::kValue), before));
+}
+
+TEST_CASE("train_step: same bits of the weights after 20 steps with 1, 2 and 5 threads") {
+  CHECK(engine::test::same_bits_for_threads([] {
+    Run run(with(kEverything, {"train.micro_batch=16"}), omp_get_max_threads());
+    for (int step = 0; step < 20; ++step) run.next();
+    std::vector<float> all = run.slab(Slab::kValue);
+    for (const Slab slab : {Slab::kMoment1, Slab::kMoment2, Slab::kEma}) {
+      const auto more = run.slab(slab);
+      all.insert(all.end(), more.begin(), more.end());
+    }
+    return all;
+  }));
+}
+
+TEST_CASE("train_step: a warm step with its loader running makes no heap allocation" *
+          doctest::skip(!engine::test::HeapCounter::available())) {
+  for (const char* micro : {"0", "16"}) {
+    Run run(with(kEverything, {"data.workers=1", std::string("train.micro_batch=") + micro}), 2);
+    for (int step = 0; step < 5; ++step) run.next();
+    const engine::test::HeapCounter heap;
+    for (int step = 0; step < 10; ++step) run.next();
+    const int64_t allocations = heap.count();
+    CHECK(allocations == 0);
+  }
+}
+
+TEST_CASE("train_step: the number of steps") {
+  Config config;
+  config.train.batch = 32;
+  config.train.epochs = 3;
+  CHECK(train::total_steps(config, 100) == 10);  // 300 images, the last step reaches beyond
+  config.data.two_view = true;
+  CHECK(train::total_steps(config, 100) == 19);
+  config.data.limit = 48;
+  CHECK(train::total_steps(config, 100) == 9);
+  config.data.limit = 4800;
+  CHECK(train::total_steps(config, 100) == 19);
+  config.train.steps = 7;
+  CHECK(train::total_steps(config, 100) == 7);
+  config.train.steps = config.train.epochs = 0;
+  CHECK(train::test::error_of(engine::ErrorKind::kValue, [&] {
+          train::total_steps(config, 100);
+        }).find("train.epochs") != std::string::npos);
+}

@@ -1,0 +1,301 @@
+#include "train/trainer.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tests/support/bits.h"
+#include "tests/train/small_model.h"
+#include "tests/train/temp_folder.h"
+
+using engine::ErrorKind;
+using nlohmann::json;
+using train::Outcome;
+using train::test::contains;
+using train::test::content_of;
+using train::test::error_of;
+using train::test::names_in;
+using train::test::TempFolder;
+
+namespace {
+
+using Settings = std::vector<std::string>;
+
+// Sends standard output elsewhere while a run prints its lines.
+class Quiet {
+ public:
+  Quiet() : before_((std::fflush(stdout), ::dup(1))) {
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    ::dup2(nowhere, 1);
+    ::close(nowhere);
+  }
+  ~Quiet() {
+    std::fflush(stdout);
+    ::dup2(before_, 1);
+    ::close(before_);
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  int before_;
+};
+
+// 40 images in steps of 16 views: epochs end inside steps 3, 5, 8 and 10. Accumulation, averaged
+// weights and a warm-up that a stop interrupts are on.
+const Settings kRun = {"train.steps=12",          "train.batch=16",   "train.micro_batch=8",
+                       "train.ema=0.9",           "optimizer.clip=1", "schedule.peak=0.01",
+                       "schedule.warmup_steps=4", "log.every=1",      "checkpoint.every=5"};
+
+struct Options {
+  bool resume = false, stop = false;
+  int threads = 1;
+  const char* data = "shapes:size=16,train=40,test=20";
+};
+
+Outcome run(const std::string& folder, const Settings& more = {}, const Options& options = {}) {
+  const Quiet quiet;
+  const engine::test::Threads threads(options.threads);
+  const auto training = data::open_dataset(options.data, data::Split::kTrain);
+  const auto test = data::open_dataset(options.data, data::Split::kTest);
+  Settings settings = kRun;
+  settings.insert(settings.end(), more.begin(), more.end());
+  const train::Config config = train::test::small_config(*training, settings);
+  train::validate(config);
+  const volatile std::sig_atomic_t stop = options.stop ? 1 : 0;
+  train::Trainer trainer(config, *training, test.get(),
+                         {.run_dir = folder,
+                          .resume = options.resume,
+                          .resume_command = "the command to go on",
+                          .stop = &stop});
+  return trainer.run();
+}
+
+std::string file_of_step(const std::string& folder, int step, const std::string& name) {
+  char directory[32];
+  std::snprintf(directory, sizeof directory, "step-%09d", step);
+  return content_of(folder + "/checkpoints/" + directory + "/" + name);
+}
+
+// The tensors of a .safetensors file without its header, which holds the settings.
+std::string tensors(const std::string& file) {
+  uint64_t header = 0;
+  REQUIRE(file.size() > sizeof header);
+  std::memcpy(&header, file.data(), sizeof header);
+  REQUIRE(file.size() > sizeof header + header);
+  return file.substr(sizeof header + header);
+}
+
+std::vector<json> lines_of(const std::string& path, const std::string& kind) {
+  std::vector<json> lines;
+  std::istringstream text(content_of(path));
+  for (std::string line; std::getline(text, line);) {
+    const json parsed = json::parse(line);
+    if (parsed["kind"] == kind) lines.push_back(parsed);
+  }
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("trainer: what a run leaves behind") {
+  const TempFolder folder;
+  const std::string dir = folder / "deep/run";
+  CHECK(run(dir, {"eval.every=6"}) == Outcome::kDone);
+  CHECK(names_in(dir) ==
+        Settings{"checkpoints", "config.toml", "log.txt", "metrics.jsonl", "summary.csv"});
+  CHECK(names_in(dir + "/checkpoints").back() == "step-000000012");
+  CHECK(content_of(dir + "/checkpoints/latest") == "step-000000012\n");
+  const train::Config config = train::load_config(dir + "/config.toml");
+  CHECK(config.train.steps == 12);
+  CHECK(config.model.classes == 10);
+  CHECK(config.train.micro_batch == 8);
+
+  const auto steps = lines_of(dir + "/metrics.jsonl", "train");
+  REQUIRE(steps.size() == 12);
+  CHECK(steps[0]["learning_rate"] == 0);
+  CHECK(steps[4]["learning_rate"] == 0.01);
+  CHECK(steps[4]["epoch"] == 2.0);
+  CHECK(steps[0]["accuracy_n"] == 16);
+  CHECK(steps[11]["block_1_load"].size() == 4);
+  const auto evals = lines_of(dir + "/metrics.jsonl", "eval");
+  REQUIRE(evals.size() == 2);
+  CHECK(evals[0]["step"] == 6);
+  CHECK(evals[1]["n"] == 20);
+  CHECK(contains(content_of(dir + "/summary.csv"), "step,12\n"));
+  const std::string log = content_of(dir + "/log.txt");
+  for (const char* part :
+       {"parameters: ", "memory plan: ", "per micro-batch of 8 views", "step 12/12", "done in "}) {
+    CHECK_MESSAGE(contains(log, part), part);
+  }
+}
+
+TEST_CASE("trainer: a log line sums up its interval") {
+  const TempFolder folder;
+  run(folder / "each");
+  run(folder / "some", {"log.every=5"});
+  const auto each = lines_of(folder / "each/metrics.jsonl", "train");
+  const auto some = lines_of(folder / "some/metrics.jsonl", "train");
+  REQUIRE(each.size() == 12);
+  REQUIRE(some.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    const size_t end = std::min<size_t>(5 * i + 5, 12);
+    CHECK(some[i]["step"] == end);
+    double loss = 0;
+    for (size_t s = 5 * i; s < end; ++s) loss += each[s]["loss"].get<double>();
+    CHECK(some[i]["loss"].get<double>() ==
+          doctest::Approx(loss / static_cast<double>(end - 5 * i)));
+    CHECK(some[i]["learning_rate"] == each[end - 1]["learning_rate"]);
+  }
+}
+
+TEST_CASE("trainer: a stop saves, and metrics go on from there") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  CHECK(run(dir, {}, {.stop = true}) == Outcome::kStopped);
+  CHECK(names_in(dir + "/checkpoints") == Settings{"latest", "step-000000001"});
+  CHECK(contains(content_of(dir + "/log.txt"), "continue with: the command to go on"));
+  CHECK(run(dir, {}, {.resume = true, .stop = true}) == Outcome::kStopped);
+  CHECK(content_of(dir + "/checkpoints/latest") == "step-000000002\n");
+  // A kill later than the last checkpoint leaves lines of steps that will be done again.
+  train::test::put(dir + "/metrics.jsonl", content_of(dir + "/metrics.jsonl") +
+                                               R"({"kind": "train", "step": 3})" + "\n" +
+                                               R"({"kind": "tr)");
+  CHECK(run(dir, {}, {.resume = true}) == Outcome::kDone);
+  CHECK(contains(content_of(dir + "/log.txt"), "resuming after step 2"));
+
+  run(folder / "straight");
+  const auto resumed = lines_of(dir + "/metrics.jsonl", "train");
+  const auto straight = lines_of(folder / "straight/metrics.jsonl", "train");
+  REQUIRE(resumed.size() == 12);
+  REQUIRE(straight.size() == 12);
+  for (size_t i = 0; i < 12; ++i) {
+    for (const char* key : {"step", "epoch", "loss", "cross_entropy", "importance", "load",
+                            "accuracy", "gradient_norm", "learning_rate", "block_0_load"}) {
+      CAPTURE(i);
+      CHECK_MESSAGE(resumed[i][key] == straight[i][key], key);
+    }
+  }
+  // A stop that comes with the last step finds nothing left to stop.
+  CHECK(run(folder / "one", {"train.steps=1", "schedule.warmup_steps=0"}, {.stop = true}) ==
+        Outcome::kDone);
+}
+
+TEST_CASE("trainer: resumed runs have the same bits, whatever the workers and threads") {
+  const TempFolder folder;
+  run(folder / "straight");
+  const std::string weights = tensors(file_of_step(folder / "straight", 12, "model.safetensors"));
+  const std::string state = file_of_step(folder / "straight", 12, "state.safetensors");
+  CHECK(contains(state, "ema/head.output.weight"));
+  for (const int workers : {0, 1, 4}) {
+    const Settings settings = {"data.workers=" + std::to_string(workers)};
+    const std::string same = folder / ("straight-" + std::to_string(workers));
+    run(same, settings);
+    for (const int threads : {1, 2, 5}) {
+      CAPTURE(workers);
+      CAPTURE(threads);
+      const std::string dir = folder / (std::to_string(workers) + "-" + std::to_string(threads));
+      // Stopped in the warm-up, after steps 1 to 3, the last of which crosses an epoch's end.
+      for (int stops = 0; stops < 3; ++stops) {
+        CHECK(run(dir, settings, {.resume = stops > 0, .stop = true, .threads = threads}) ==
+              Outcome::kStopped);
+      }
+      CHECK(run(dir, settings, {.resume = true, .threads = threads}) == Outcome::kDone);
+      const std::string model = file_of_step(dir, 12, "model.safetensors");
+      CHECK(model == file_of_step(same, 12, "model.safetensors"));
+      CHECK(tensors(model) == weights);
+      CHECK(file_of_step(dir, 12, "state.safetensors") == state);
+    }
+  }
+  run(folder / "other", {"train.seed=1"});
+  CHECK(tensors(file_of_step(folder / "other", 12, "model.safetensors")) != weights);
+}
+
+TEST_CASE("trainer: the run's position counts epochs") {
+  const TempFolder folder;
+  run(folder / "run", {"checkpoint.keep=9"});
+  for (const auto& [step, epoch, position] :
+       {std::tuple{5, 2, 0}, std::tuple{10, 4, 0}, std::tuple{12, 4, 32}}) {
+    const json state = json::parse(file_of_step(folder / "run", step, "run.json"));
+    CHECK(state["step"] == step);
+    CHECK(state["epoch"] == epoch);
+    CHECK(state["position"] == position);
+  }
+}
+
+TEST_CASE("trainer: a resume with other settings is refused in one line") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  run(dir, {}, {.stop = true});
+  const std::string metrics = content_of(dir + "/metrics.jsonl");
+  for (const char* setting : {"schedule.peak=0.02", "train.micro_batch=16", "train.seed=3"}) {
+    const std::string message =
+        error_of(ErrorKind::kValue, [&] { run(dir, {setting}, {.resume = true}); });
+    CHECK(contains(message, "other settings"));
+    CHECK(contains(message, dir));
+    CHECK(message.find('\n') == std::string::npos);
+  }
+  CHECK(content_of(dir + "/metrics.jsonl") == metrics);
+  CHECK(run(dir, {"log.every=7", "data.workers=0"}, {.resume = true}) == Outcome::kDone);
+}
+
+TEST_CASE("trainer: a second run into the same folder is refused and changes nothing") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  run(dir);
+  const std::string metrics = content_of(dir + "/metrics.jsonl");
+  const std::string config = content_of(dir + "/config.toml");
+  const std::string message = error_of(ErrorKind::kValue, [&] { run(dir, {"train.seed=4"}); });
+  CHECK(contains(message, "--resume"));
+  CHECK(message.find('\n') == std::string::npos);
+  CHECK(content_of(dir + "/metrics.jsonl") == metrics);
+  CHECK(content_of(dir + "/config.toml") == config);
+  // A finished run resumes to nothing to do.
+  CHECK(run(dir, {}, {.resume = true}) == Outcome::kDone);
+  CHECK(content_of(dir + "/metrics.jsonl") == metrics);
+}
+
+TEST_CASE("trainer: resuming nothing, and writing where nothing can be written") {
+  const TempFolder folder;
+  CHECK(contains(error_of(ErrorKind::kIo, [&] { run(folder / "no", {}, {.resume = true}); }),
+                 "no usable checkpoint"));
+  train::test::put(folder / "file", "");
+  CHECK(contains(error_of(ErrorKind::kIo, [&] { run(folder / "file/run"); }), "file"));
+}
+
+TEST_CASE("trainer: a loss that is not finite names the last good checkpoint") {
+  const TempFolder folder;
+  const std::string message = error_of(ErrorKind::kValue, [&] {
+    run(folder / "run", {"schedule.peak=1e30", "schedule.warmup_steps=0", "optimizer.clip=0",
+                         "checkpoint.every=1"});
+  });
+  CAPTURE(message);
+  CHECK(contains(message, "is not finite"));
+  CHECK(contains(message, "last good checkpoint: " + (folder / "run/checkpoints/step-")));
+  CHECK(message.find('\n') == std::string::npos);
+}
+
+TEST_CASE("trainer: 32 images are learnt by heart") {
+  const TempFolder folder;
+  CHECK(run(folder / "run",
+            {"train.steps=150", "train.batch=32", "train.micro_batch=0", "model.width=32",
+             "model.mlp=64", "augment.crop=none", "augment.flip=false", "log.every=10",
+             "schedule.peak=0.01", "checkpoint.every=0"},
+            {.data = "shapes:size=16,train=32,test=10"}) == Outcome::kDone);
+  const auto lines = lines_of(folder / "run/metrics.jsonl", "train");
+  CHECK(lines.front()["loss"].get<double>() > 1.5);
+  CHECK(lines.back()["loss"].get<double>() < 0.1);
+  CHECK(lines.back()["accuracy"] == 1.0);
+}
