@@ -26,7 +26,7 @@ struct Forward {
   // micro-batches and processes draw what one big batch would.
   uint64_t seed = 0;
   int64_t step = 0;
-  std::span<const int64_t> sample_ids;
+  std::span<const int64_t> sample_ids = {};
 };
 
 // One tensor a layer owns; views into the model's ParamStore.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Parses every source file once with clang, warnings as errors: a second compiler finds what g++
+# Parses every source file once with clang: a second compiler finds what g++
 # accepts by mistake. Nothing is compiled to code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # A build tree is made for its list of commands alone.
-cmake --preset portable -B build/clang -DCMAKE_CXX_COMPILER=clang++ -DROBUSTMOE_WERROR=ON >/dev/null
+cmake --preset portable -B build/clang -DCMAKE_CXX_COMPILER=clang++ -DROBUSTMOE_WERROR=OFF >/dev/null
 
 exec python3 - build/clang/compile_commands.json <<'PYTHON'
 import concurrent.futures

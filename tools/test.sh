@@ -6,10 +6,11 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: tools/test.sh [--preset NAME] [--threads N] [--filter PATTERN] [--no-build]
+usage: tools/test.sh [--preset NAME] [--threads N] [--filter PATTERN] [--only FOLDERS] [--no-build]
   --preset NAME      preset of CMakePresets.json, default release
   --threads N        OpenMP threads, default all cores
   --filter PATTERN   only test cases whose name matches, as doctest's -tc ('*same bits*')
+  --only FOLDERS     build and run only these folders' tests, e.g. "engine moe"
   --no-build         run what is built
 TEXT
 }
@@ -23,15 +24,17 @@ usage_error() {
 preset=release
 threads=
 filter=
+only=
 build=true
 while (($# > 0)); do
   case "$1" in
-    --preset | --threads | --filter)
+    --preset | --threads | --filter | --only)
       (($# >= 2)) || usage_error "$1 needs a value"
       case "$1" in
         --preset) preset=$2 ;;
         --threads) threads=$2 ;;
         --filter) filter=$2 ;;
+        --only) only=$2 ;;
       esac
       shift 2
       ;;
@@ -45,10 +48,13 @@ done
 build_dir=build/$preset
 logs=$build_dir/test_logs
 
+targets=()
+for folder in $only; do targets+=("--target" "test_$folder"); done
+
 if $build; then
   build_start=$SECONDS
   if ! { tools/setup.sh && cmake --preset "$preset" >/dev/null &&
-    cmake --build "$build_dir" --parallel "$(nproc)"; }; then
+    cmake --build "$build_dir" --parallel "$(nproc)" "${targets[@]}"; }; then
     echo "FAILED   build ($preset), $((SECONDS - build_start)) s"
     echo "0 passed, 1 failed, 0 skipped"
     exit 1
@@ -85,7 +91,12 @@ for folder in engine nn moe data train tools reference; do
     names+=("test_$folder")
   fi
 done
+if [[ -n $only ]]; then
+  names=()
+  for folder in $only; do names+=("test_$folder"); done
+fi
 for binary in "$build_dir"/tests/test_*; do
+  [[ -z $only ]] || break
   name=${binary##*/}
   if [[ -f $binary && -x $binary && " ${names[*]} " != *" $name "* ]]; then
     names+=("$name")

@@ -134,7 +134,7 @@ void list_augment(Listing& to, Config::Augment& a) {
   to.real("low", a.low, kFinite, "What black becomes.");
   to.real("high", a.high, kFinite, "What white becomes.");
   to.list("mean", a.mean, kFinite,
-          "Subtracted per channel after low and high; one number for all or one each; empty: off.");
+          "Subtracted per channel from pixels in [0, 1], in place of low and high; empty: off.");
   to.list("stddev", a.stddev, kPositive, "Divided by per channel, goes with mean.");
 }
 

@@ -78,7 +78,13 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
 void Trainer::start() {
   clean_checkpoints(options_.run_dir);
   std::optional<int64_t> resume_step;
-  if (options_.resume) {
+  // Killed before its first checkpoint: what was logged is dropped and the run starts over.
+  const bool begun = options_.resume && !has_checkpoint(options_.run_dir) &&
+                     std::filesystem::exists(options_.run_dir + "/config.toml");
+  if (begun) {
+    log_.line("no checkpoint yet in " + options_.run_dir + ": starting at step 0");
+    resume_step = 0;
+  } else if (options_.resume) {
     const Loaded loaded = load_checkpoint(options_.run_dir, model_.params, LoadWhat::kEverything);
     for (const std::string& warning : loaded.warnings) log_.line("warning: " + warning);
     check(loaded.state.config_hash == state_.config_hash, ErrorKind::kValue, options_.run_dir,

@@ -35,6 +35,7 @@ void Tape::backward(const Tensor& loss, const Tensor& seed) {
         "backward: the loss does not depend on any leaf");
   check(seed.shape() == loss.shape(), ErrorKind::kShape, "backward: seed ", seed.shape(),
         " for loss ", loss.shape());
+  check(!slots_[loss.slot()].leaf, ErrorKind::kValue, "backward: the loss is a leaf itself");
   slots_[loss.slot()] = {seed, true, false, false};
   constexpr size_t kMaxOutputs = 8;
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
