@@ -42,12 +42,12 @@ echo "seed $seed, runs in $work"
 steps=120
 # Sets `command` to the arguments of a run from its beginning.
 command_of() {  # RUN THREADS WORKERS
-  command=(train --recipe quick-vmoe --data shapes:size=16,train=300,test=20 --out "$1"
-    --threads "$2" --set data.workers="$3" --steps $steps --set train.batch=64
+  command=(train --recipe quick-vmoe --data "shapes:size=16,train=300,test=20" --out "$1"
+    --threads "$2" --set data.workers="$3" --steps "$steps" --set train.batch=64
     --set data.two_view=false --set train.micro_batch=16 --set train.ema=0.99
     --set schedule.warmup_steps=30 --set checkpoint.every=4 --set log.every=20
     --set model.width=32 --set model.mlp=64
-    --set model.patch=4 --set model.heads=4 --set model.layers=4 --set moe.layers=1,3)
+    --set model.patch=4 --set model.heads=4 --set model.layers=4 --set "moe.layers=1,3")
 }
 
 # The last checkpoint's weights, and the checksum of their tensors without the file's header,

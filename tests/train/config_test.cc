@@ -240,10 +240,13 @@ TEST_CASE("config: what concerns several keys") {
       {{"moe.dispatch=capacity", "train.batch=100"},
        "train.batch = 100 is not a multiple of moe.g"},
       {{"moe.dispatch=capacity", "train.micro_batch=4"}, "train.micro_batch = 4 is not a multiple"},
-      {{"moe.eval_capacity_factor=4", "eval.batch=100"}, "eval.batch = 100"},
-      {{"train.micro_batch=3"}, "train.batch = 128 is not a multiple of train.micro_batch = 3"},
-      {{"data.two_view=true", "train.batch=7"}, "train.batch = 7 is odd"},
-      {{"data.two_view=true", "train.batch=6", "train.micro_batch=3"}, "train.micro_batch = 3 is"},
+      {{"moe.dispatch=capacity", "moe.eval_capacity_factor=4", "eval.batch=100"},
+       "eval.batch = 100 is not a multiple of moe.g"},
+      {{"train.batch=100"}, "train.batch = 100 is not a multiple of moe.group_images = 8"},
+      {{"train.micro_batch=24"}, "train.batch = 128 is not a multiple of train.micro_batch = 24"},
+      {{"data.two_view=true", "moe.group_images=1", "train.batch=7"}, "train.batch = 7 is odd"},
+      {{"data.two_view=true", "moe.group_images=1", "train.batch=6", "train.micro_batch=3"},
+       "train.micro_batch = 3 is odd"},
       {{"train.steps=0"}, "train.steps and train.epochs are both 0"},
       {{"schedule.warmup_steps=101"}, "schedule.warmup_steps = 101 is more than train.steps = 100"},
       {{"schedule.end=1"}, "schedule.end = 1 is above schedule.peak = 0.001"},
@@ -268,6 +271,8 @@ TEST_CASE("config: what concerns several keys") {
   CHECK(validate_error({"moe.noise_std=0", "moe.load_weight=0"}) == "");
   CHECK(validate_error({"train.steps=0", "train.epochs=2", "schedule.warmup_steps=500"}) == "");
   CHECK(validate_error({"moe.dispatch=capacity", "train.micro_batch=8"}) == "");
+  CHECK(validate_error({"moe.eval_capacity_factor=4", "eval.batch=100"}) == "");  // dropless
+  CHECK(validate_error({"moe.importance_weight=0", "moe.load_weight=0", "train.batch=100"}) == "");
   CHECK(validate_error({"data.two_view=true", "prc.form=fork"}) == "");
   CHECK(validate_error({"augment.mean=0.5", "augment.stddev=0.5", "model.channels=3"}) == "");
 }
