@@ -31,9 +31,14 @@ Normaliser make_normaliser(const LoaderOptions& options, int64_t channels) {
   if (options.mean.empty() && options.stddev.empty()) {
     return Normaliser(channels, options.low, options.high);
   }
-  check(static_cast<int64_t>(options.mean.size()) == channels, ErrorKind::kValue,
-        "loader: ", options.mean.size(), " means for images of ", channels, " channels");
-  return Normaliser(options.mean, options.stddev);
+  const auto per_channel = [&](const std::vector<float>& values) {
+    return values.size() == 1 ? std::vector<float>(static_cast<size_t>(channels), values[0])
+                              : values;
+  };
+  const std::vector<float> mean = per_channel(options.mean), stddev = per_channel(options.stddev);
+  check(static_cast<int64_t>(mean.size()) == channels, ErrorKind::kValue, "loader: ", mean.size(),
+        " means for images of ", channels, " channels");
+  return Normaliser(mean, stddev);
 }
 
 }  // namespace

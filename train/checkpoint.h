@@ -21,7 +21,7 @@ struct CheckpointState {
   uint64_t seed = 0;
   std::string config_hash;
   double best_metric = std::numeric_limits<double>::quiet_NaN();
-  int64_t best_step = -1;    // its checkpoint is never deleted; -1: none yet
+  int64_t best_step = -1;    // a checkpoint of this step is never deleted; -1: none yet
   std::string extra = "{}";  // a JSON object with anything else; its text may be reordered
 };
 

@@ -80,7 +80,7 @@ Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor&
     const double layers = static_cast<double>(out.routings.size());
     terms.prc_diagonal += share * stats.diagonal / layers;
     terms.prc_off_diagonal += share * stats.off_diagonal / layers;
-    terms.prc_pairs += pairs.count;
+    terms.prc_pairs = pairs.count;  // the same in every layer
   }
   terms.total = number(total);
   return total;

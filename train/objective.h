@@ -12,7 +12,7 @@ namespace train {
 struct LossTerms {
   double total = 0, cross_entropy = 0, importance = 0, load = 0, prc = 0;
   double prc_diagonal = 0, prc_off_diagonal = 0;  // without lambda, mean over MoE layers
-  int64_t prc_pairs = 0;                          // corresponding tokens
+  int64_t prc_pairs = 0;                          // corresponding tokens of a layer
   void add(const LossTerms& other);
 };
 

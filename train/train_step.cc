@@ -79,7 +79,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
 
 void TrainStep::report_non_finite(int64_t step, const char* what, double value) const {
   const std::string where = tape_.first_non_finite();
-  engine::fail(ErrorKind::kValue, "step ", step, ": the ", what, " is not finite (", value,
+  engine::fail(ErrorKind::kValue, "step ", step + 1, ": the ", what, " is not finite (", value,
                where.empty() ? std::string("; every forward value is, so it arose in the backward "
                                            "pass")
                              : "; first in " + where,

@@ -20,20 +20,26 @@ class OpTimes {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   }
-  void add(std::string_view name, double forward_s, double backward_s) {
-    for (Row& row : rows_) {
-      if (row.name.empty()) row.name = name;
-      if (row.name != name) continue;
-      row.forward_s += forward_s;
-      row.backward_s += backward_s;
-      row.calls += backward_s == 0 ? 1 : 0;
-      return;
-    }
+  void add_forward(std::string_view name, double seconds) {
+    Row& row = row_of(name);
+    row.forward_s += seconds;
+    ++row.calls;
   }
+  void add_backward(std::string_view name, double seconds) { row_of(name).backward_s += seconds; }
   // Rows in the order of first use; unused ones have an empty name.
   const std::array<Row, 48>& rows() const { return rows_; }
 
  private:
+  // The last row takes all names for which there is no row left.
+  Row& row_of(std::string_view name) {
+    for (size_t i = 0; i + 1 < rows_.size(); ++i) {
+      if (rows_[i].name.empty()) rows_[i].name = name;
+      if (rows_[i].name == name) return rows_[i];
+    }
+    rows_.back().name = "others";
+    return rows_.back();
+  }
+
   std::array<Row, 48> rows_;
 };
 

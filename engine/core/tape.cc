@@ -36,6 +36,9 @@ void Tape::backward(const Tensor& loss, const Tensor& seed) {
   check(seed.shape() == loss.shape(), ErrorKind::kShape, "backward: seed ", seed.shape(),
         " for loss ", loss.shape());
   check(!slots_[loss.slot()].leaf, ErrorKind::kValue, "backward: the loss is a leaf itself");
+  check(!differentiated_, ErrorKind::kValue,
+        "backward: it has run already: clear() the tape first");
+  differentiated_ = true;
   slots_[loss.slot()] = {seed, true, false, false};
   constexpr size_t kMaxOutputs = 8;
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
@@ -52,7 +55,7 @@ void Tape::backward(const Tensor& loss, const Tensor& seed) {
     if (!reached) continue;
     const double start = times_ != nullptr ? OpTimes::now_s() : 0;
     node.run({dys, node.outputs.size()}, *this);
-    if (times_ != nullptr) times_->add(node.name, 0, OpTimes::now_s() - start);
+    if (times_ != nullptr) times_->add_backward(node.name, OpTimes::now_s() - start);
     for (const Tensor& y : node.outputs) {
       Slot& slot = slots_[y.slot()];
       if (slot.written && slot.owned) free_.push_back(slot.grad);
@@ -139,12 +142,13 @@ void Tape::profile(OpTimes* times) {
 
 void Tape::time_forward(std::string_view op) {
   const double now = OpTimes::now_s();
-  times_->add(op, now - last_s_, 0);
+  times_->add_forward(op, now - last_s_);
   last_s_ = now;
 }
 
 void Tape::clear() {
   scope_ = {};
+  differentiated_ = false;
   last_s_ = OpTimes::now_s();
   nodes_.clear();
   slots_.clear();

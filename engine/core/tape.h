@@ -73,7 +73,8 @@ class Tape {
   }
 
   // Runs every recorded backward, newest first, starting from d(loss) = seed.
-  // Error(kValue) if the loss does not depend on a leaf.
+  // Once for what was recorded: the gradients' memory is used again on the way. Error(kValue) if
+  // the loss does not depend on a leaf, or a second time before clear().
   void backward(const Tensor& loss, const Tensor& seed);
 
   bool wants_grad(const Tensor& x) const { return x.slot() >= 0; }
@@ -157,6 +158,7 @@ class Tape {
   std::vector<Node*> nodes_;
   std::vector<Tensor> free_;  // gradients whose node has run, reused for equal sizes
   std::string_view scope_;
+  bool differentiated_ = false;
   OpTimes* times_ = nullptr;
   double last_s_ = 0;  // when the previous op ended
 };

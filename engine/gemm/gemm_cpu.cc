@@ -360,6 +360,7 @@ template <class T>
 void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
                              const T* b, T* c, GradWrite write) {
   const int64_t m = size.m, n = size.n, panels = panels_of(n, kCols<T>);
+  if (groups == 0 || m == 0 || n == 0) return;
   // Experts are unequal: a few tasks each, whatever the number of threads, keep all busy.
   const PackingCut cut =
       packing_cut(m, panels, kCols<T>, std::max<int64_t>(2, tasks_wanted() / groups));

@@ -1,5 +1,7 @@
 #include "engine/ops/linear.h"
 
+#include <algorithm>
+
 #include "engine/gemm/gemm.h"
 #include "engine/ops/linear_kernels.h"
 
@@ -113,6 +115,8 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   const int32_t* offsets = offset.data<const int32_t>();
   check(offset.shape() == Shape{e + 1} && offsets[0] == 0 && offsets[e] == s, ErrorKind::kShape,
         "grouped_linear: expected offset (E+1) from 0 to ", s, ", got ", offset.shape());
+  check(std::is_sorted(offsets, offsets + e + 1), ErrorKind::kValue,
+        "grouped_linear: the offsets go down");
 
   StepArena& arena = x.tape()->arena();
   Tensor y = arena.empty({s, n}, x.dtype());

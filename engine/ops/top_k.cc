@@ -14,7 +14,9 @@ void top_k_row(const T* x, int64_t cols, int64_t k, int32_t* index) {
     for (int32_t c = 0; c < cols; ++c) {
       bool taken = false;
       for (int64_t i = 0; i < j; ++i) taken |= index[i] == c;
-      if (!taken && (best < 0 || x[c] > x[best] || x[best] != x[best])) best = c;
+      if (!taken && (best < 0 || x[c] > x[best] || (x[best] != x[best] && x[c] == x[c]))) {
+        best = c;
+      }
     }
     index[j] = best;
   }

@@ -10,7 +10,7 @@ namespace engine {
 //   k        1 <= k <= E
 //   returns  (N, k)  i32, not differentiable
 //
-// NaN entries are never larger than a number. Throws Error(kShape), Error(kValue).
+// NaN counts as smaller than every number. Throws Error(kShape), Error(kValue).
 Tensor top_k(const Tensor& x, int64_t k);
 
 // The entries an index points at:  y[i,j] = x[i, index[i,j]], or 0 where the index is -1.

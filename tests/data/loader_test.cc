@@ -334,6 +334,7 @@ TEST_CASE("loader: options that make no sense") {
   CHECK(kind([](O& o) { o.image_size = 0; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.two_view = true, o.patch = 3; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.mean = {0.1f, 0.2f}, o.stddev = {1, 1}; }) == ErrorKind::kValue);
+  CHECK(kind([](O& o) { o.mean = {0.1f, 0.2f, 0.3f, 0.4f}; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.workers = -1; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.prefetch = 0; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.view_a.area_min = 0; }) == ErrorKind::kValue);

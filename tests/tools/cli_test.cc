@@ -1,41 +1,21 @@
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "engine/core/error.h"
+#include "tests/tools/program.h"
+#include "tests/train/temp_folder.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "train/recipe.h"
 
+using tools::test::one_line;
+using tools::test::Result;
+using tools::test::run;
+using train::test::contains;
+
 namespace {
-
-struct Result {
-  int status = -1;
-  std::string out;  // standard output, or with 2>&1 both
-};
-
-Result run(const std::string& arguments) {
-  Result result;
-  FILE* pipe = popen((std::string(ROBUSTMOE_PROGRAM) + " " + arguments).c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    result.out.append(buffer, n);
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) result.status = WEXITSTATUS(status);
-  return result;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-bool one_line(const std::string& text) {
-  return !text.empty() && text.find('\n') == text.size() - 1;
-}
 
 tools::Options parsed(std::vector<const char*> arguments) {
   tools::Options options("verb", "does something");

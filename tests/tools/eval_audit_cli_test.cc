@@ -1,19 +1,20 @@
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/tools/program.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 #include "train/checkpoint.h"
 #include "train/safetensors.h"
 
 using nlohmann::json;
+using tools::test::Result;
+using tools::test::run;
 using train::test::contains;
 using train::test::content_of;
 using train::test::SmallModel;
@@ -22,23 +23,6 @@ using train::test::TempFolder;
 namespace {
 
 constexpr const char* kData = "shapes:size=16,train=30,test=30";
-
-struct Result {
-  int status = -1;
-  std::string out;
-};
-
-Result run(const std::string& arguments) {
-  Result result;
-  FILE* pipe = popen((std::string(ROBUSTMOE_PROGRAM) + " " + arguments).c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    result.out.append(buffer, n);
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) result.status = WEXITSTATUS(status);
-  return result;
-}
 
 // A run directory with one checkpoint of a small model, with averaged weights of its own.
 void make_run(const std::string& folder, const std::vector<std::string>& settings = {}) {
@@ -54,14 +38,9 @@ std::string on(const std::string& checkpoint, const std::string& data = kData) {
   return " --checkpoint " + checkpoint + " --data " + data + " ";
 }
 
-// Exit code 1 and one line that holds `part`.
+// As check_fails of program.h, for one part and mostly exit code 1.
 void check_fails(const std::string& arguments, const std::string& part, int status = 1) {
-  CAPTURE(arguments);
-  const Result both = run(arguments + " 2>&1");
-  CAPTURE(both.out);
-  CHECK(both.status == status);
-  CHECK(both.out.find('\n') == both.out.size() - 1);
-  CHECK(contains(both.out, part));
+  tools::test::check_fails(arguments, status, {part});
 }
 
 }  // namespace

@@ -1,13 +1,15 @@
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "tests/tools/program.h"
 #include "tests/train/temp_folder.h"
 
+using tools::test::check_fails;
+using tools::test::Result;
+using tools::test::shell;
 using train::test::contains;
 using train::test::content_of;
 using train::test::put;
@@ -15,26 +17,7 @@ using train::test::TempFolder;
 
 namespace {
 
-struct Result {
-  int status = -1;
-  std::string out;  // both streams
-};
-
-Result shell(const std::string& command) {
-  Result result;
-  FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    result.out.append(buffer, n);
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) result.status = WEXITSTATUS(status);
-  return result;
-}
-
-Result program(const std::string& arguments) {
-  return shell(std::string(ROBUSTMOE_PROGRAM) + " " + arguments);
-}
+Result program(const std::string& arguments) { return tools::test::run(arguments + " 2>&1"); }
 
 // A run of milliseconds a step, in a folder that begins with a quote-free path.
 std::string small(const std::string& out, const std::string& more = "") {
@@ -44,16 +27,6 @@ std::string small(const std::string& out, const std::string& more = "") {
          " --set model.patch=4 --set model.heads=2 --set model.layers=2 --set moe.layers=0,1"
          " --set moe.experts=4 " +
          more;
-}
-
-// One line that holds every part, and the exit code.
-void check_fails(const std::string& arguments, int status, const std::vector<std::string>& parts) {
-  CAPTURE(arguments);
-  const Result result = program(arguments);
-  CAPTURE(result.out);
-  CHECK(result.status == status);
-  CHECK(result.out.find('\n') == result.out.size() - 1);
-  for (const std::string& part : parts) CHECK_MESSAGE(contains(result.out, part), part);
 }
 
 // CIFAR-10 files of `records` grey pictures each.
@@ -138,10 +111,10 @@ TEST_CASE("train: a run there already is not overwritten, and other settings do 
 
 TEST_CASE("train: SIGTERM saves, exits 3 and names the command that goes on") {
   const TempFolder folder;
-  const std::string dir = folder / "run", log = folder / "log";
+  const std::string dir = folder / "a \"run\"", log = folder / "log";
   const std::string start = std::string(ROBUSTMOE_PROGRAM) + " " +
-                            small(dir, "--set train.steps=600 --set log.every=5") + " >" + log +
-                            " 2>&1 & run=$!; ";
+                            small("'" + dir + "'", "--set train.steps=600 --set log.every=5") +
+                            " >" + log + " 2>&1 & run=$!; ";
   const std::string wait_for_a_line =
       "for i in $(seq 1000); do grep -q '^step 5/' " + log + " && break; sleep 0.01; done; ";
   const Result stopped = shell(start + wait_for_a_line + "kill -TERM $run; wait $run");
@@ -153,7 +126,7 @@ TEST_CASE("train: SIGTERM saves, exits 3 and names the command that goes on") {
   CHECK_FALSE(contains(text, "step 600/600"));
   const std::string arguments =
       text.substr(at + says.size(), text.find('\n', at) - at - says.size());
-  CHECK(arguments == "train --resume --out " + dir);
+  CHECK(arguments == "train --resume --out '" + dir + "'");
   const Result resumed = program(arguments);
   CHECK(resumed.status == 0);
   CHECK(contains(resumed.out, "resuming after step "));

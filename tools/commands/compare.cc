@@ -52,10 +52,10 @@ std::string fixed(double value, int digits) {
   return text.str();
 }
 
-void print_row(const std::string& name, const std::vector<std::string>& cells) {
-  std::cout << "  " << std::left << std::setw(38) << name;
-  for (const std::string& cell : cells) std::cout << std::right << std::setw(18) << cell;
-  std::cout << "\n";
+void add_row(std::ostream& out, const std::string& name, const std::vector<std::string>& cells) {
+  out << "  " << std::left << std::setw(38) << name;
+  for (const std::string& cell : cells) out << std::right << std::setw(18) << cell;
+  out << "\n";
 }
 
 // Smallest share of all routed choices that any expert of a layer serves, in fair shares.
@@ -68,11 +68,12 @@ double emptiest(const json& layer, const std::string& where) {
   return least * static_cast<double>(load->size());
 }
 
-void print_table(const std::vector<RunFigures>& runs) {
+std::string table(const std::vector<RunFigures>& runs) {
+  std::ostringstream out;
   const auto row = [&](const std::string& name, auto cell) {
     std::vector<std::string> cells;
     for (const RunFigures& run : runs) cells.push_back(cell(run));
-    print_row(name, cells);
+    add_row(out, name, cells);
   };
   row("", [](const RunFigures& r) { return r.name.substr(r.name.find_last_of('/') + 1); });
   row("test accuracy, %", [](const RunFigures& r) {
@@ -92,7 +93,7 @@ void print_table(const std::vector<RunFigures>& runs) {
                   {"margin_mean", "margin, first - second", 1, 4}};
   for (size_t l = 0; l < layers_of(runs[0]).size(); ++l) {
     const std::string block = std::to_string(layers_of(runs[0])[l].value("layer", -1));
-    std::cout << "  MoE layer in block " << block << "\n";
+    out << "  MoE layer in block " << block << "\n";
     for (const auto& figure : kFigures) {
       row(std::string("  ") + figure.name, [&](const RunFigures& r) {
         check(l < layers_of(r).size(), ErrorKind::kValue, r.name, ": fewer MoE layers than ",
@@ -105,25 +106,50 @@ void print_table(const std::vector<RunFigures>& runs) {
       return fixed(emptiest(layers_of(r)[l], r.name + "/audit.json"), 3);
     });
   }
+  return out.str();
 }
 
 // One line for every bar a run misses.
 std::vector<std::string> missed_bars(const RunFigures& run, const Options& options) {
   std::vector<std::string> missed;
   if (options.has("min-accuracy")) {
-    const double bar = std::stod(options.get("min-accuracy"));
+    const double bar = options.number("min-accuracy");
     const double accuracy = number(run.eval, "accuracy", run.name + "/eval.json");
     if (!(accuracy >= bar)) {
       missed.push_back(run.name + ": accuracy " + fixed(100 * accuracy, 2) + " % is below " +
                        fixed(100 * bar, 2) + " %");
     }
   }
-  if (options.has("no-dead-experts")) {
-    for (const json& layer : layers_of(run)) {
-      if (emptiest(layer, run.name) <= 0) {
-        missed.push_back(run.name + ": a dead expert in block " +
-                         std::to_string(layer.value("layer", -1)));
-      }
+  for (const json& layer : layers_of(run)) {
+    const std::string block = " in block " + std::to_string(layer.value("layer", -1));
+    if (options.has("no-dead-experts") && emptiest(layer, run.name) <= 0) {
+      missed.push_back(run.name + ": a dead expert" + block);
+    }
+    if (!options.has("min-effective-experts")) continue;
+    const double bar = options.number("min-effective-experts");
+    const double experts = number(layer, "effective_experts_all_tokens", run.name + "/audit.json");
+    if (!(experts >= bar)) {
+      missed.push_back(run.name + ": " + fixed(experts, 2) + " effective experts" + block +
+                       ", fewer than " + fixed(bar, 2));
+    }
+  }
+  return missed;
+}
+
+// One line for every layer and run whose figure the first run's is not above.
+std::vector<std::string> not_below_first(const std::vector<RunFigures>& runs,
+                                         const std::string& key) {
+  std::vector<std::string> missed;
+  for (size_t l = 0; l < layers_of(runs[0]).size(); ++l) {
+    const auto figure = [&](const RunFigures& run) {
+      return number(layers_of(run)[l], key, run.name + "/audit.json");
+    };
+    const double first = figure(runs[0]);
+    for (size_t r = 1; r < runs.size(); ++r) {
+      if (first > figure(runs[r])) continue;
+      missed.push_back(runs[0].name + ": " + key + " " + fixed(first, 4) + " in block " +
+                       std::to_string(layers_of(runs[0])[l].value("layer", -1)) + " is not above " +
+                       fixed(figure(runs[r]), 4) + " of " + runs[r].name);
     }
   }
   return missed;
@@ -136,17 +162,31 @@ int run_compare(int argc, char** argv) {
   options.add_positional("RUN", "run directories", 64);
   options.add_value("min-accuracy", "fail unless every run reaches this share", "", "0..1");
   options.add_flag("no-dead-experts", "fail if an expert of any run serves no token");
+  options.add_value("min-effective-experts", "fail unless every layer of every run has so many", "",
+                    "N");
+  options.add_value("first-highest",
+                    "fail unless the first run has the highest figure in every layer; a key of "
+                    "audit.json's layers such as mutual_information",
+                    "", "KEY");
   if (!options.parse(argc, argv)) return 0;
   if (options.positional().empty()) throw UsageError("compare needs run directories");
+  for (const char* name : {"min-accuracy", "min-effective-experts"}) {
+    if (options.has(name)) options.number(name);  // refuse before any work
+  }
   std::vector<RunFigures> runs;
   for (std::string name : options.positional()) {
     while (name.size() > 1 && name.back() == '/') name.pop_back();
     runs.push_back({name, read_json(name + "/eval.json"), read_json(name + "/audit.json")});
   }
-  print_table(runs);
+  std::cout << table(runs);
   std::vector<std::string> missed;
   for (const RunFigures& run : runs) {
     for (const std::string& line : missed_bars(run, options)) missed.push_back(line);
+  }
+  if (options.has("first-highest")) {
+    for (const std::string& line : not_below_first(runs, options.get("first-highest"))) {
+      missed.push_back(line);
+    }
   }
   for (const std::string& line : missed) std::cout << "missed: " << line << "\n";
   return missed.empty() ? 0 : 1;

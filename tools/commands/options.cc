@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cxxopts.hpp>
 #include <iostream>
 #include <optional>
@@ -98,13 +99,32 @@ std::vector<std::string> Options::all(const std::string& name) const {
   return values;
 }
 
+namespace {
+
+// The whole text as a number.
+template <class T>
+std::optional<T> parsed(const std::string& text) {
+  T value{};
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = result.ec == std::errc() && result.ptr == text.data() + text.size();
+  return whole ? std::optional<T>(value) : std::nullopt;
+}
+
+}  // namespace
+
 int64_t Options::integer(const std::string& name) const {
   const std::string text = required(name);
-  int64_t value = 0;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (result.ec != std::errc() || result.ptr != text.data() + text.size())
-    throw UsageError(verb_ + ": --" + name + " is " + text + ", expected an integer");
-  return value;
+  const auto value = parsed<int64_t>(text);
+  if (!value) throw UsageError(verb_ + ": --" + name + " is " + text + ", expected an integer");
+  return *value;
+}
+
+double Options::number(const std::string& name) const {
+  const std::string text = required(name);
+  const auto value = parsed<double>(text);
+  if (!value || !std::isfinite(*value))
+    throw UsageError(verb_ + ": --" + name + " is " + text + ", expected a number");
+  return *value;
 }
 
 }  // namespace tools

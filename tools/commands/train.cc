@@ -52,6 +52,15 @@ train::Config config_from(const Options& options, const std::string& out) {
   return config;
 }
 
+// The text as one word for a shell.
+std::string shell_word(const std::string& text) {
+  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 }  // namespace
 
 int run_train(int argc, char** argv) {
@@ -78,7 +87,7 @@ int run_train(int argc, char** argv) {
   train::Trainer trainer(config, *training, test.get(),
                          {.run_dir = out,
                           .resume = options.has("resume"),
-                          .resume_command = "robustmoe train --resume --out " + out,
+                          .resume_command = "robustmoe train --resume --out " + shell_word(out),
                           .stop = &stop_requested});
   return trainer.run() == train::Outcome::kStopped ? 3 : 0;
 }

@@ -171,6 +171,21 @@ TEST_CASE("tape: backward needs a loss that depends on a leaf and a seed that fi
         }).is(ErrorKind::kShape, {"(3,1)", "(3)"}));
 }
 
+TEST_CASE("tape: backward runs once until clear") {
+  StepArena arena;
+  Tape tape(arena);
+  {
+    const Leaf leaf(tape);
+    const Tensor y = scale(leaf.x, 2);
+    tape.backward(y, view(kOnes, {3}));
+    CHECK(caught([&] { tape.backward(y, view(kOnes, {3})); }).is(ErrorKind::kValue, {"already"}));
+  }
+  tape.clear();
+  const Leaf again(tape);
+  const Tensor y = scale(again.x, 2);
+  CHECK_NOTHROW(tape.backward(y, view(kOnes, {3})));
+}
+
 TEST_CASE("tape: runs newest first and only what the loss depends on") {
   StepArena arena;
   Tape tape(arena);
@@ -371,6 +386,19 @@ TEST_CASE("tape: a profile counts ops forward and adds up the times") {
     CHECK(row.backward_s > 0);
   }
   CHECK(times.rows()[2].name.empty());
+}
+
+TEST_CASE("op_times: names beyond the rows are counted together") {
+  std::vector<std::string> names;
+  for (int i = 0; i < 60; ++i) names.push_back("op" + std::to_string(i));
+  OpTimes times;
+  for (const std::string& name : names) times.add_forward(name, 1);
+  times.add_backward("op3", 0);  // a backward that took no measurable time is no call
+  CHECK(times.rows()[3].calls == 1);
+  CHECK(times.rows()[46].name == "op46");
+  CHECK(times.rows()[47].name == "others");
+  CHECK(times.rows()[47].calls == 13);
+  CHECK(times.rows()[47].forward_s == 13);
 }
 
 TEST_CASE("tape: clear forgets everything") {

@@ -452,6 +452,18 @@ TEST_CASE("grouped_gemm_transposed: same bits as a product for each group") {
   }
 }
 
+TEST_CASE("grouped_gemm_transposed: nothing to do") {
+  const int32_t offset[] = {0, 0};
+  float c = 5;
+  for (const GemmSize& size : {GemmSize{0, 4, 0}, GemmSize{4, 0, 0}}) {
+    kernels::grouped_gemm_transposed<float>(Cpu{}, offset, 1, size, &c, &c, &c,
+                                            GradWrite::kOverwrite);
+  }
+  kernels::grouped_gemm_transposed<float>(Cpu{}, offset, 0, {4, 4, 0}, &c, &c, &c,
+                                          GradWrite::kOverwrite);
+  CHECK(c == 5);
+}
+
 TEST_CASE("grouped_gemm: same bits for any number of threads") {
   const Groups<float> groups({0, 0, 300, 301, 500, 500}, 70, 90);
   CHECK(test::same_bits_for_threads([&] {

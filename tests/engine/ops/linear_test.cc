@@ -344,6 +344,10 @@ TEST_CASE("grouped_linear: rejects what it cannot do") {
             grouped_linear(x, weight, bias, view(*wrong, {static_cast<int64_t>(wrong->size())}));
           }).is(ErrorKind::kShape, {"offset", "2"}));
   }
+  const std::vector<int32_t> down = {0, 3, 2};
+  CHECK(caught([&] {
+          grouped_linear(x, weight, bias, view(down, {3}));
+        }).is(ErrorKind::kValue, {"go down"}));
   CHECK(caught([&] {
           grouped_linear(x, weight, bias, offset, {.residual = &residual});
         }).is(ErrorKind::kValue, {"residual"}));

@@ -82,6 +82,7 @@ TEST_CASE("top_k: NaN is never larger than a number") {
   CHECK(top_k_of<float>({kNan, 1, 2}, {1, 3}, 2) == Indices{2, 1});
   CHECK(top_k_of<float>({1, kNan, -kInf}, {1, 3}, 3) == Indices{0, 2, 1});
   CHECK(top_k_of<float>({kNan, -kInf}, {1, 2}, 1) == Indices{1});
+  CHECK(top_k_of<float>({kNan, 4, kNan, kNan}, {1, 4}, 3) == Indices{1, 0, 2});
   for (const Indices& row : {top_k_of<float>({kNan, kNan, kNan}, {1, 3}, 3),
                              top_k_of<float>({kNan, 4, kNan}, {1, 3}, 3)}) {
     // Every index once, whatever the row holds.

@@ -1,0 +1,93 @@
+#include <filesystem>
+#include <string>
+
+#include "tests/tools/program.h"
+#include "tests/train/temp_folder.h"
+
+using tools::test::check_fails;
+using tools::test::Result;
+using tools::test::run;
+using train::test::contains;
+using train::test::put;
+using train::test::TempFolder;
+
+namespace {
+
+std::string layer(const std::string& load, const std::string& information) {
+  return R"({"layer": 3, "match_top1": 0.5, "match_top1_chance": 0.25, "mutual_information": )" +
+         information + R"(,
+      "effective_experts_all_tokens": 3.5, "confidence_first": 0.75, "margin_mean": 0.5,
+      "load_all_tokens": [)" +
+         load + "]}";
+}
+
+// What eval and audit leave in a run's folder.
+std::string put_run(const TempFolder& folder, const std::string& name, double accuracy,
+                    const std::string& load, const std::string& information = "0.125") {
+  const std::string dir = folder / name;
+  std::filesystem::create_directory(dir);
+  put(dir + "/eval.json",
+      "{\"accuracy\": " + std::to_string(accuracy) + ", \"accuracy_se\": 0.0031}");
+  put(dir + "/audit.json", "{\"layers\": [" + layer(load, information) + "]}");
+  return dir;
+}
+
+}  // namespace
+
+TEST_CASE("compare: one table, and every bar that a run misses") {
+  const TempFolder folder;
+  const std::string good = put_run(folder, "good", 0.9, "0.25, 0.25, 0.25, 0.25"),
+                    weak = put_run(folder, "weak", 0.8199, "0.5, 0.25, 0.2, 0.05"),
+                    dead = put_run(folder, "dead", 0.82, "0.5, 0.5, 0, 0");
+  const std::string bars = " --min-accuracy 0.82 --no-dead-experts";
+  const Result fine = run("compare " + good + "/ " + good + bars);
+  CHECK(fine.status == 0);
+  for (const char* part : {"block 3", "90.00 +- 0.31", "50.00", "25.00", "0.1250", "3.50", "1.000"})
+    CHECK_MESSAGE(contains(fine.out, part), part);
+  CHECK_FALSE(contains(fine.out, "missed"));
+
+  const Result missed = run("compare " + good + " " + weak + " " + dead + bars);
+  CHECK(missed.status == 1);
+  CHECK(contains(missed.out, "missed: " + weak + ": accuracy 81.99 % is below 82.00 %\n"));
+  CHECK(contains(missed.out, "missed: " + dead + ": a dead expert in block 3\n"));
+  CHECK_FALSE(contains(missed.out, "missed: " + good));
+  CHECK_FALSE(contains(missed.out, dead + ": accuracy"));
+  CHECK(run("compare " + weak + " " + dead).status == 0);  // no bar, nothing to miss
+}
+
+TEST_CASE("compare: the first run against the others") {
+  const TempFolder folder;
+  const std::string even = "0.25, 0.25, 0.25, 0.25";
+  const std::string high = put_run(folder, "high", 0.9, even, "0.3"),
+                    low = put_run(folder, "low", 0.9, even, "0.2"),
+                    equal = put_run(folder, "equal", 0.9, even, "0.3");
+  const std::string bar = " --first-highest mutual_information";
+  CHECK(run("compare " + high + " " + low + bar).status == 0);
+  const Result lower = run("compare " + low + " " + high + bar);
+  CHECK(lower.status == 1);
+  CHECK(contains(lower.out, "missed: " + low +
+                                ": mutual_information 0.2000 in block 3 is not "
+                                "above 0.3000 of " +
+                                high + "\n"));
+  CHECK(run("compare " + high + " " + low + " " + equal + bar).status == 1);
+  CHECK(run("compare " + high + " --min-effective-experts 3.5").status == 0);
+  const Result few = run("compare " + high + " --min-effective-experts 3.51");
+  CHECK(few.status == 1);
+  CHECK(contains(few.out, "3.50 effective experts in block 3, fewer than 3.51"));
+  check_fails("compare " + high + " --min-effective-experts all", 2, {"is all"});
+}
+
+TEST_CASE("compare: what cannot be compared") {
+  const TempFolder folder;
+  const std::string good = put_run(folder, "good", 0.9, "0.5, 0.5");
+  check_fails("compare", 2, {"needs run directories"});
+  check_fails("compare " + good + " --min-accuracy much", 2, {"--min-accuracy is much"});
+  check_fails("compare " + (folder / "none"), 1, {"none/eval.json", "robustmoe eval"});
+  put(good + "/eval.json", "{\"accuracy\": 1");
+  check_fails("compare " + good, 1, {"eval.json", "not JSON"});
+  put(good + "/eval.json", "{\"accuracy\": 1}");
+  check_fails("compare " + good, 1, {"eval.json", "no number accuracy_se"});
+  put(good + "/eval.json", "{\"accuracy\": 1, \"accuracy_se\": 0}");
+  put(good + "/audit.json", "{\"layers\": []}");
+  check_fails("compare " + good, 1, {"audit.json", "no layers"});
+}
