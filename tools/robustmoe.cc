@@ -1,5 +1,6 @@
 // The program: finds the verb, runs it, turns what went wrong into one line and an exit code.
 #include <algorithm>
+#include <csignal>
 #include <cstring>
 #include <exception>
 #include <iomanip>
@@ -50,9 +51,23 @@ int run(int argc, char** argv) {
   return run_verb(argc, argv);
 }
 
+// A message is one line, whatever the input it quotes.
+std::string one_line(const char* message) {
+  std::string line;
+  for (const char* c = message; *c != 0; ++c) {
+    if (*c == '\n')
+      line += "\\n";
+    else
+      line += static_cast<unsigned char>(*c) < ' ' || *c == 127 ? ' ' : *c;
+  }
+  return line;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A limit on file sizes is then an error like a full disk, not a silent end.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     const int status = run(argc, argv);
     std::cout.flush();
@@ -60,14 +75,14 @@ int main(int argc, char** argv) {
                   "standard output cannot be written: is the disk full?");
     return status;
   } catch (const tools::UsageError& error) {
-    std::cerr << "robustmoe: " << error.what() << " (see robustmoe --help)\n";
+    std::cerr << "robustmoe: " << one_line(error.what()) << " (see robustmoe --help)\n";
     return kWrongUsage;
   } catch (const engine::Error& error) {
-    std::cerr << "robustmoe: " << error.message() << "\n";
+    std::cerr << "robustmoe: " << one_line(error.message().c_str()) << "\n";
   } catch (const std::bad_alloc&) {
     std::cerr << "robustmoe: the memory of this machine does not suffice\n";
   } catch (const std::exception& error) {
-    std::cerr << "robustmoe: " << error.what() << "\n";
+    std::cerr << "robustmoe: " << one_line(error.what()) << "\n";
   }
   return kFailed;
 }

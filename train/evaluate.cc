@@ -97,8 +97,14 @@ Evaluation EvaluationSum::result() const {
 }
 
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader) {
+  return evaluate(inference, config, loader, nullptr);
+}
+
+Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
+                    const volatile std::sig_atomic_t* stop) {
   EvaluationSum sum(classification_loss(config));
   while (const data::Batch* batch = loader.next()) {
+    if (stop != nullptr && *stop != 0) break;
     sum.add(inference.run(pixels_of(*batch, config)).logits, batch->labels);
   }
   return sum.result();

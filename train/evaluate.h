@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <span>
 
@@ -88,6 +89,11 @@ class EvaluationSum {
 // weights and touches nothing else. The same bits for any number of threads and workers and,
 // unless depends_on_neighbours, for any batch. `inference` may be kept for the next pass.
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader);
+
+// With `stop`, which a signal handler may set: ends after the batch at hand where it is not 0, and
+// then the result is of fewer images.
+Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
+                    const volatile std::sig_atomic_t* stop);
 
 // The same over config.eval.limit images of a data set, or all.
 Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset);

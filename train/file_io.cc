@@ -1,6 +1,7 @@
 #include "train/file_io.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -124,6 +125,23 @@ FileSum AtomicFile::commit() {
   }
   flush_folder(parent_of(path_));
   return sum_;
+}
+
+FolderLock::FolderLock(const std::string& folder) {
+  make_folders(folder);
+  folder_ = retry([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (folder_ < 0) fail_io(folder, "use", errno);
+  if (retry([&] { return ::flock(folder_, LOCK_EX | LOCK_NB); }) == 0) return;
+  const int error_number = errno;
+  ::close(folder_);
+  // A file system without locks must not stop anybody.
+  folder_ = -1;
+  check(error_number != EWOULDBLOCK, ErrorKind::kIo, folder,
+        ": another run is writing here; wait for its end, or choose another --out");
+}
+
+FolderLock::~FolderLock() {
+  if (folder_ >= 0) ::close(folder_);
 }
 
 ReadFile::ReadFile(const std::string& path) : path_(path) {

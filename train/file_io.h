@@ -63,6 +63,19 @@ class ReadFile {
   int64_t size_ = 0;
 };
 
+// A folder that one process at a time may hold, made if need be. It is free again when the object
+// or the process ends, however it ends. Error(kIo): held by another, or it cannot be made.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int folder_ = -1;
+};
+
 FileSum write_file(const std::string& path, std::string_view content);
 // The whole of a small file; one above most_bytes is Error(kFormat).
 std::string read_file(const std::string& path, int64_t most_bytes = int64_t{64} << 20);

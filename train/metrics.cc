@@ -67,11 +67,10 @@ std::string csv_text(const Value& value) {
   return list_text(std::get<std::vector<double>>(value), "nan", ' ');
 }
 
-bool belongs(const std::string& line, int64_t last_step) {
-  const json parsed = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return false;
-  const auto step = parsed.find("step");
-  return step == parsed.end() ||
+bool belongs(const json& line, int64_t last_step) {
+  if (!line.is_object()) return false;
+  const auto step = line.find("step");
+  return step == line.end() ||
          (step->is_number() && step->get<double>() <= static_cast<double>(last_step));
 }
 
@@ -111,8 +110,10 @@ void Metrics::drop_after(int64_t step) {
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = all.find('\n', begin);
     const std::string line = all.substr(begin, end - begin);
-    if (end != std::string::npos && belongs(line, step)) {
+    const json parsed = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (end != std::string::npos && belongs(parsed, step)) {
       kept += line + "\n";
+      if (parsed.value("kind", json()) == "eval") last_evaluation_ = parsed.value("step", -1);
     } else {
       ++dropped_;
     }

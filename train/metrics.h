@@ -34,6 +34,8 @@ class Metrics {
   // Returns when all lines are on the disk; call it before a checkpoint is saved.
   void flush();
 
+  // The step of the last evaluation in the file when it was opened; -1: none.
+  int64_t last_evaluation() const { return last_evaluation_; }
   // Lines the constructor dropped.
   int64_t dropped() const { return dropped_; }
 
@@ -44,6 +46,7 @@ class Metrics {
   int file_ = -1;
   int64_t bytes_ = 0;
   int64_t dropped_ = 0;
+  int64_t last_evaluation_ = -1;
 };
 
 // The fields as one JSON object on one line, without the line's end.

@@ -62,6 +62,7 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       train_(train),
       test_(test),
       options_(options),
+      lock_(options.run_dir),
       steps_(total_steps(config, train.size())),
       sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
       images_(images_of(config, train)),
@@ -72,10 +73,12 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       watch_(config.moe.experts, config.moe.top_k) {
   state_.seed = static_cast<uint64_t>(config.train.seed);
   state_.config_hash = config_hash(config);
+  state_.extra = "{\"images\":" + std::to_string(images_) + "}";
   start();
 }
 
 void Trainer::start() {
+  remove_unfinished(options_.run_dir);
   clean_checkpoints(options_.run_dir);
   std::optional<int64_t> resume_step;
   // Killed before its first checkpoint: what was logged is dropped and the run starts over.
@@ -90,6 +93,9 @@ void Trainer::start() {
     check(loaded.state.config_hash == state_.config_hash, ErrorKind::kValue, options_.run_dir,
           ": its checkpoint was made with other settings (config hash ", loaded.state.config_hash,
           ", now ", state_.config_hash, "): resume with the settings in its config.toml");
+    check(loaded.state.extra == state_.extra, ErrorKind::kValue, options_.run_dir,
+          ": its checkpoint was made with other training data (", loaded.state.extra, ", now ",
+          state_.extra, "): resume with the same --data");
     state_ = loaded.state;
     first_step_ = state_.step;
     resume_step = first_step_;
@@ -174,10 +180,29 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
   in.started_s = now_s();
 }
 
-void Trainer::evaluate_now(int64_t next_step) {
-  if (test_ == nullptr) return;
+template <class F>
+void Trainer::guarded(F&& f) const {
+  try {
+    f();
+  } catch (const engine::Error& error) {
+    const bool kept = std::filesystem::exists(good_checkpoint_);
+    engine::fail(error.kind(), error.message(),
+                 "; last good checkpoint: ", kept ? good_checkpoint_ : "none");
+  }
+}
+
+bool Trainer::evaluate_now(int64_t next_step) {
   data::Loader loader = data::Loader::evaluation(*test_, evaluation_loader(config_));
-  const Evaluation e = evaluate(inference_, config_, loader);
+  Evaluation e;
+  guarded([&] {
+    try {
+      e = evaluate(inference_, config_, loader, options_.stop);
+    } catch (const engine::Error& error) {
+      engine::fail(error.kind(), "step ", next_step, ": ", error.message());
+    }
+  });
+  if (stop_wanted()) return false;
+  good_checkpoint_ = last_checkpoint_;
   log_.line("step " + std::to_string(next_step) + " test accuracy " + fixed(100 * e.accuracy, 2) +
             " +- " + fixed(100 * e.accuracy_se, 2) + " % (n " + std::to_string(e.n) + ") loss " +
             fixed(e.loss, 4));
@@ -189,6 +214,16 @@ void Trainer::evaluate_now(int64_t next_step) {
     state_.best_metric = e.accuracy;
     state_.best_step = next_step;
   }
+  return true;
+}
+
+// A run that ended inside an evaluation has its checkpoint, but not the evaluation's figures.
+bool Trainer::finish_evaluation() {
+  if (test_ == nullptr || first_step_ == 0 || !due(config_.eval.every, first_step_)) return true;
+  if (metrics_->last_evaluation() >= first_step_) return true;
+  if (!evaluate_now(first_step_)) return false;
+  save(first_step_);
+  return true;
 }
 
 namespace {
@@ -220,27 +255,33 @@ void Trainer::save(int64_t next_step) {
                       {{"config", portable_config(config_)}}, config_.checkpoint.keep);
 }
 
+void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {
+  const double wait = loader.wait_seconds();
+  const data::Batch* batch = loader.next();
+  interval.wait_s += loader.wait_seconds() - wait;
+  guarded([&] {
+    const StepResult& result = step_.run(*batch, step);
+    interval.add(result);
+    watch_.add(result);
+  });
+  good_checkpoint_ = last_checkpoint_;
+}
+
 Outcome Trainer::run() {
+  bool stopped = !finish_evaluation();
   data::Loader loader(train_, training_loader(config_), first_step_);
   started_s_ = now_s();
   Interval interval;
   interval.started_s = started_s_;
-  bool stopped = false;
   for (int64_t step = first_step_; step < steps_ && !stopped; ++step) {
-    const double wait = loader.wait_seconds();
-    const data::Batch* batch = loader.next();
-    interval.wait_s += loader.wait_seconds() - wait;
-    try {
-      const StepResult& result = step_.run(*batch, step);
-      interval.add(result);
-      watch_.add(result);
-    } catch (const engine::Error& error) {
-      engine::fail(error.kind(), error.message(), "; last good checkpoint: ", last_checkpoint_);
-    }
+    train_one(loader, step, interval);
     const int64_t next = step + 1;
-    stopped = options_.stop != nullptr && *options_.stop != 0 && next < steps_;
+    const bool evaluate = test_ != nullptr && due(config_.eval.every, next);
+    stopped = stop_wanted() && next < steps_;
     if (due(config_.log.every, next) || stopped) log_interval(interval, next);
-    if (due(config_.eval.every, next)) evaluate_now(next);
+    // A kill during the last evaluation must not cost the training.
+    if (evaluate && next == steps_) save(next);
+    if (evaluate && !evaluate_now(next)) stopped = true;
     if (due(config_.checkpoint.every, next) || stopped) save(next);
   }
   if (stopped) {

@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "train/config.h"
 #include "train/evaluate.h"
+#include "train/file_io.h"
 #include "train/log.h"
 #include "train/metrics.h"
 #include "train/model.h"
@@ -40,7 +41,14 @@ class Trainer {
   struct Interval;  // what is summed between two log lines
   void start();
   void log_interval(Interval& interval, int64_t next_step);
-  void evaluate_now(int64_t next_step);
+  // False where a signal broke it off.
+  bool evaluate_now(int64_t next_step);
+  bool finish_evaluation();
+  void train_one(data::Loader& loader, int64_t step, Interval& interval);
+  // Runs f; an Error gets the last good checkpoint added to its message.
+  template <class F>
+  void guarded(F&& f) const;
+  bool stop_wanted() const { return options_.stop != nullptr && *options_.stop != 0; }
   void save(int64_t next_step);
   bool due(int64_t every, int64_t next_step) const {
     return next_step == steps_ || (every > 0 && next_step % every == 0);
@@ -50,6 +58,7 @@ class Trainer {
   const data::Dataset& train_;
   const data::Dataset* test_;
   const TrainerOptions options_;
+  const FolderLock lock_;
   const int64_t steps_, sources_per_step_, images_;
   Model model_;
   TrainStep step_;
@@ -58,7 +67,8 @@ class Trainer {
   std::unique_ptr<Metrics> metrics_;
   RouterWatch watch_;
   CheckpointState state_;
-  std::string last_checkpoint_ = "none";
+  // The newest checkpoint, and the newest whose weights gave finite figures afterwards.
+  std::string last_checkpoint_ = "none", good_checkpoint_ = "none";
   int64_t first_step_ = 0;
   double started_s_ = 0;
 };

@@ -82,6 +82,7 @@ TEST_CASE("compare: what cannot be compared") {
   const std::string good = put_run(folder, "good", 0.9, "0.5, 0.5");
   check_fails("compare", 2, {"needs run directories"});
   check_fails("compare " + good + " --min-accuracy much", 2, {"--min-accuracy is much"});
+  check_fails("compare " + good + " --min-accuracy 82", 2, {"--min-accuracy is 82", "0 to 1"});
   check_fails("compare " + (folder / "none"), 1, {"none/eval.json", "robustmoe eval"});
   put(good + "/eval.json", "{\"accuracy\": 1");
   check_fails("compare " + good, 1, {"eval.json", "not JSON"});

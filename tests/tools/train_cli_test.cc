@@ -68,6 +68,7 @@ TEST_CASE("train: wrong usage exits 2") {
   check_fails(small(folder / "run", "extra"), 2, {"extra"});
   check_fails("train --resume", 2, {"--out"});
   check_fails("trian", 2, {"train"});
+  check_fails("bench train --recipe quick-vmoe --steps 0", 2, {"--steps is 0"});
   CHECK_FALSE(std::filesystem::exists(folder / "run"));
 }
 
@@ -88,6 +89,19 @@ TEST_CASE("train: data that is missing or damaged") {
   std::filesystem::remove(file);
   check_fails(train + "cifar10:" + cifar, 1, {file});
   CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("train: a limit on file sizes, and input of more than one line") {
+  const TempFolder folder;
+  const Result limited = tools::test::shell("(ulimit -f 60; " + std::string(ROBUSTMOE_PROGRAM) +
+                                            " " + small(folder / "run") + " 2>&1 >/dev/null)");
+  CAPTURE(limited.out);
+  CHECK(limited.status == 1);
+  CHECK(tools::test::one_line(limited.out));
+  CHECK(contains(limited.out, "File too large; raise the limit on file sizes"));
+  CHECK(program(small(folder / "run", "--resume")).status == 0);
+  check_fails(small(folder / "other", "--set \"$(printf 'model.width=1\\n2')\""), 1,
+              {"model.width", "1\\n2"});
 }
 
 TEST_CASE("train: an output folder that cannot be") {

@@ -19,6 +19,7 @@
 #include "tests/support/bits.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
+#include "train/file_io.h"
 
 using engine::ErrorKind;
 using nlohmann::json;
@@ -188,9 +189,54 @@ TEST_CASE("trainer: a stop saves, and metrics go on from there") {
       CHECK_MESSAGE(resumed[i][key] == straight[i][key], key);
     }
   }
-  // A stop that comes with the last step finds nothing left to stop.
-  CHECK(run(folder / "one", {"train.steps=1", "schedule.warmup_steps=0"}, {.stop = true}) ==
-        Outcome::kDone);
+}
+
+TEST_CASE("trainer: a stop breaks an evaluation off, and the resumed run makes up for it") {
+  const TempFolder folder;
+  const Settings often = {"eval.every=1", "train.steps=3", "schedule.warmup_steps=1"};
+  run(folder / "straight", often);
+  const std::string dir = folder / "run";
+  for (int stops = 0; stops < 4; ++stops) {
+    CAPTURE(stops);
+    CHECK(run(dir, often, {.resume = stops > 0, .stop = true}) == Outcome::kStopped);
+    // The first stop comes in the first evaluation; a resumed run begins with that evaluation.
+    CHECK(lines_of(dir + "/metrics.jsonl", "train").size() == 1);
+    CHECK(lines_of(dir + "/metrics.jsonl", "eval").empty());
+  }
+  CHECK(run(dir, often, {.resume = true}) == Outcome::kDone);
+  CHECK(lines_of(dir + "/metrics.jsonl", "eval") ==
+        lines_of(folder / "straight/metrics.jsonl", "eval"));
+  CHECK(content_of(dir + "/summary.csv") == content_of(folder / "straight/summary.csv"));
+  for (const char* file : {"model.safetensors", "state.safetensors", "run.json"})
+    CHECK_MESSAGE(file_of_step(dir, 3, file) == file_of_step(folder / "straight", 3, file), file);
+
+  // Inside the last evaluation: the training is saved, only the figures are missing.
+  const Settings one = {"train.steps=1", "schedule.warmup_steps=0"};
+  CHECK(run(folder / "one", one, {.stop = true}) == Outcome::kStopped);
+  CHECK_FALSE(std::filesystem::exists(folder / "one/summary.csv"));
+  CHECK(run(folder / "one", one, {.resume = true}) == Outcome::kDone);
+  CHECK(contains(content_of(folder / "one/summary.csv"), "step,1\n"));
+}
+
+TEST_CASE("trainer: a folder that another run holds") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  CHECK(run(dir, {}, {.stop = true}) == Outcome::kStopped);
+  train::test::put(dir + "/.writing-summary.csv-99", "half");
+  {
+    const train::FolderLock other(dir);
+    const auto names = names_in(dir);
+    for (const bool resume : {true, false}) {
+      const std::string message =
+          error_of(ErrorKind::kIo, [&] { run(dir, {}, {.resume = resume}); });
+      CHECK(contains(message, dir + ": another run is writing here"));
+    }
+    CHECK(names_in(dir) == names);
+  }
+  CHECK(run(dir, {}, {.resume = true}) == Outcome::kDone);
+  // What a killed run had not finished writing is gone.
+  CHECK(names_in(dir) ==
+        Settings{"checkpoints", "config.toml", "log.txt", "metrics.jsonl", "summary.csv"});
 }
 
 TEST_CASE("trainer: resumed runs have the same bits, whatever the workers and threads") {
@@ -248,6 +294,11 @@ TEST_CASE("trainer: a resume with other settings is refused in one line") {
     CHECK(message.find('\n') == std::string::npos);
   }
   CHECK(content_of(dir + "/metrics.jsonl") == metrics);
+  const std::string message = error_of(ErrorKind::kValue, [&] {
+    run(dir, {}, {.resume = true, .data = "shapes:size=16,train=41,test=20"});
+  });
+  CHECK(contains(message, "other training data ({\"images\":40}, now {\"images\":41})"));
+  CHECK(content_of(dir + "/metrics.jsonl") == metrics);
   CHECK(run(dir, {"log.every=7", "data.workers=0"}, {.resume = true}) == Outcome::kDone);
 }
 
@@ -277,14 +328,33 @@ TEST_CASE("trainer: resuming nothing, and writing where nothing can be written")
 
 TEST_CASE("trainer: a loss that is not finite names the last good checkpoint") {
   const TempFolder folder;
-  const std::string message = error_of(ErrorKind::kValue, [&] {
-    run(folder / "run", {"schedule.peak=1e30", "schedule.warmup_steps=0", "optimizer.clip=0",
-                         "checkpoint.every=1"});
-  });
+  const auto failure = [&](const std::string& name, const Settings& more) {
+    Settings settings = {"schedule.peak=1e30", "optimizer.clip=0", "checkpoint.every=1"};
+    settings.insert(settings.end(), more.begin(), more.end());
+    const std::string message = error_of(ErrorKind::kValue, [&] { run(folder / name, settings); });
+    CHECK(contains(message, "is not finite"));
+    CHECK(message.find('\n') == std::string::npos);
+    return message;
+  };
+  // The first step of a warm-up changes nothing; the second one's weights are saved, but give no
+  // finite loss.
+  const std::string good = "last good checkpoint: " + (folder / "run/checkpoints/step-000000001");
+  std::string message = failure("run", {});
   CAPTURE(message);
-  CHECK(contains(message, "is not finite"));
-  CHECK(contains(message, "last good checkpoint: " + (folder / "run/checkpoints/step-")));
-  CHECK(message.find('\n') == std::string::npos);
+  CHECK(contains(message, "step 3: "));
+  CHECK(contains(message, good));
+  CHECK(std::filesystem::exists(folder / "run/checkpoints/step-000000002"));
+  // Where the good one was deleted to keep a newer one, or there never was one.
+  message = failure("one", {"checkpoint.keep=1"});
+  CHECK(contains(message, "last good checkpoint: none"));
+  message = failure("none", {"schedule.warmup_steps=0"});
+  CHECK(contains(message, "step 2: "));
+  CHECK(contains(message, "last good checkpoint: none"));
+  // Found by an evaluation.
+  message = failure("evaluated", {"eval.every=1"});
+  CHECK(contains(message, "step 2: evaluation: "));
+  CHECK(contains(message,
+                 "last good checkpoint: " + (folder / "evaluated/checkpoints/step-000000001")));
 }
 
 TEST_CASE("trainer: 32 images are learnt by heart") {

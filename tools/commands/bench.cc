@@ -67,6 +67,9 @@ void print_ops(const engine::OpTimes& times, double total_s, int64_t steps, std:
 }
 
 int bench_train(const Options& options) {
+  if (options.integer("steps") < 1) {
+    throw UsageError("bench: --steps is " + options.get("steps") + ", expected at least 1");
+  }
   train::Config config = train::load_config(options.required("recipe"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
   if (options.has("threads")) train::set_value(config, "train.threads=" + options.get("threads"));
@@ -78,7 +81,7 @@ int bench_train(const Options& options) {
   train::Model model(config, true);
   train::TrainStep step(config, model, config.train.steps);
   const data::Batch batch = synthetic_batch(config);
-  const int64_t warm = 2, counted = std::max<int64_t>(1, options.integer("steps"));
+  const int64_t warm = 2, counted = options.integer("steps");
   for (int64_t i = 0; i < warm; ++i) step.run(batch, i);
   engine::OpTimes times;
   if (options.has("ops")) step.profile(&times);

@@ -173,6 +173,13 @@ int run_compare(int argc, char** argv) {
   for (const char* name : {"min-accuracy", "min-effective-experts"}) {
     if (options.has(name)) options.number(name);  // refuse before any work
   }
+  if (options.has("min-accuracy")) {
+    const double bar = options.number("min-accuracy");
+    if (bar < 0 || bar > 1) {
+      throw UsageError("compare: --min-accuracy is " + options.get("min-accuracy") +
+                       ", expected 0 to 1");
+    }
+  }
   std::vector<RunFigures> runs;
   for (std::string name : options.positional()) {
     while (name.size() > 1 && name.back() == '/') name.pop_back();
