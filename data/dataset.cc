@@ -1,5 +1,10 @@
 #include "data/dataset.h"
 
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+
 #include "data/cifar.h"
 #include "data/idx.h"
 #include "data/names.h"
@@ -38,6 +43,24 @@ std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split) {
   engine::fail(engine::ErrorKind::kValue, "data: unknown kind \"", name, "\" in \"", spec,
                "\", expected KIND:PATH; did you mean \"", nearest_name(name, names),
                ":\"? Kinds: ", join(names));
+}
+
+uint32_t sample_crc32(const Dataset& dataset, int64_t images) {
+  const int64_t count = std::min<int64_t>(64, images);
+  ImageU8 image;
+  uLong crc = crc32_z(0, nullptr, 0);
+  const auto add = [&](const void* data, size_t bytes) {
+    crc = crc32_z(crc, static_cast<const Bytef*>(data), bytes);
+  };
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = k * images / count;
+    dataset.read(i, image);
+    const std::array<int64_t, 4> head = {image.height, image.width, image.channels,
+                                         dataset.label(i)};
+    add(head.data(), sizeof head);
+    add(image.pixels.data(), image.pixels.size());
+  }
+  return static_cast<uint32_t>(crc);
 }
 
 }  // namespace data

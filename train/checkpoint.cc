@@ -295,6 +295,10 @@ Loaded load_checkpoint(const std::string& path, ParamStore& params, LoadWhat wha
   const SafetensorsFile state(join(choice.loaded.path, kStateFile));
   const bool ema = what == LoadWhat::kEma;
   const auto targets = ema ? tensors_of(params, Slab::kValue, "ema/") : state_tensors(params);
+  const bool averaged = std::any_of(state.entries().begin(), state.entries().end(),
+                                    [](const auto& e) { return e.name.starts_with("ema/"); });
+  check(!ema || averaged, ErrorKind::kFormat, choice.loaded.path,
+        ": keeps no averaged weights (train.ema was 0): take the last ones, without --ema");
   differences.compare(state, targets, ema ? "ema/" : "");
   differences.fail_if_any(choice.loaded.path);
   if (!ema) read_all(weights, values);

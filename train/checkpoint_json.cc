@@ -97,13 +97,19 @@ std::string state_text(const CheckpointState& state) {
 
 CheckpointState parse_state(const std::string& text, const std::string& path) {
   const json parsed = parse_object(text, path);
+  const auto from = [&](int64_t least, const char* key) {
+    const auto value = get<int64_t>(parsed, key, path);
+    check(value >= least, ErrorKind::kFormat, path, ": ", key, " is ", value,
+          ", expected at least ", least);
+    return value;
+  };
   CheckpointState state;
-  state.step = get<int64_t>(parsed, "step", path);
-  state.epoch = get<int64_t>(parsed, "epoch", path);
-  state.position = get<int64_t>(parsed, "position", path);
+  state.step = from(0, "step");
+  state.epoch = from(0, "epoch");
+  state.position = from(0, "position");
   state.seed = get<uint64_t>(parsed, "seed", path);
   state.config_hash = get<std::string>(parsed, "config_hash", path);
-  state.best_step = get<int64_t>(parsed, "best_step", path);
+  state.best_step = from(-1, "best_step");
   const auto best = parsed.find("best_metric");
   check(best != parsed.end() && (best->is_number() || best->is_null()), ErrorKind::kFormat, path,
         ": best_metric is neither a number nor null");

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 #include <string_view>
+#include <utility>
 
 #include "engine/core/error.h"
 #include "train/config_fields.h"
@@ -92,12 +93,12 @@ void apply_model_size(Config& config, Origin origin, bool keep_set) {
   }
 }
 
-void set_value(Config& config, const std::string& assignment) {
-  const std::string where = "--set " + assignment;
-  const size_t equals = assignment.find('=');
-  engine::check(equals != std::string::npos, ErrorKind::kValue, where,
-                ": expected group.key=value, such as moe.experts=4");
+void set_value(Config& config, const std::string& assignment, const std::string& said) {
+  const std::string where = said.empty() ? "--set " + assignment : said;
+  const size_t equals = std::min(assignment.find('='), assignment.size());
   const std::string key(trim(std::string_view(assignment).substr(0, equals)));
+  engine::check(!key.empty() && equals < assignment.size(), ErrorKind::kValue, where,
+                ": expected group.key=value, such as moe.experts=4");
   const std::string_view text = trim(std::string_view(assignment).substr(equals + 1));
   const Field field = find_field(config, key, where);
   assign(field, given_text(field, text), text.empty() ? "empty" : std::string(text), where);
@@ -148,18 +149,40 @@ std::vector<int64_t> moe_layer_indices(const Config& config) {
   return blocks;
 }
 
-std::string config_hash(const Config& config) {
-  Config copy = config;
+namespace {
+
+// The keys that must not change when a run is resumed, in the order of fields().
+std::vector<std::pair<std::string, std::string>> fixed_values(Config config) {
   // Where the data lie may change, what kind they are may not.
-  copy.data.source.resize(std::min(copy.data.source.find(':'), copy.data.source.size()));
-  uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
-  visit(copy, [&](const Field& field) {
-    if (field.resumable) return;
-    for (const char c : field.key + "=" + toml_value(field) + "\n")
-      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  config.data.source.resize(std::min(config.data.source.find(':'), config.data.source.size()));
+  std::vector<std::pair<std::string, std::string>> values;
+  visit(config, [&](const Field& field) {
+    if (!field.resumable) values.emplace_back(field.key, toml_value(field));
   });
+  return values;
+}
+
+}  // namespace
+
+std::string config_hash(const Config& config) {
+  uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
+  for (const auto& [key, value] : fixed_values(config)) {
+    for (const char c : key + "=" + value + "\n")
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  }
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+std::string changed_values(const Config& was, const Config& now) {
+  const auto before = fixed_values(was), after = fixed_values(now);
+  std::string text;
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (before[i].second == after[i].second) continue;
+    text += (text.empty() ? "" : "; ") + before[i].first + " was " + before[i].second + ", now " +
+            after[i].second;
+  }
   return text;
 }
 

@@ -117,8 +117,9 @@ Config load_config(const std::string& name_or_path);
 // the keys are marked with: kRecipe or kFile.
 Config parse_config(const std::string& text, const std::string& origin_name, Origin origin);
 
-// Sets one value from "group.key=value". A list is written 0.5,0.5,0.5.
-void set_value(Config& config, const std::string& assignment);
+// Sets one value from "group.key=value". A list is written 0.5,0.5,0.5. Messages begin with
+// `said`, what the user wrote; empty: --set and the assignment.
+void set_value(Config& config, const std::string& assignment, const std::string& said = "");
 
 // Checks what concerns several keys at once; the ranges of single ones hold since reading.
 void validate(const Config& config);
@@ -134,5 +135,8 @@ std::vector<int64_t> moe_layer_indices(const Config& config);
 // 16 hex digits over all values that must not change when a run is resumed. Paths, threads,
 // loader settings, device, and what only concerns logs, evaluation and checkpoints do not count.
 std::string config_hash(const Config& config);
+// What differs between two configs of different hash: "moe.experts was 8, now 4", several with
+// "; " between them.
+std::string changed_values(const Config& was, const Config& now);
 
 }  // namespace train

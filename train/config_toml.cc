@@ -56,6 +56,10 @@ class Reader {
 
   Config load_base(const toml::node& node) const {
     const std::string base = text_of(node, "base");
+    engine::check(base.find('/') == std::string::npos && !base.ends_with(".toml"),
+                  ErrorKind::kValue, at(node.source()), ": base is ", toml_string(base),
+                  ", expected the name of a recipe (robustmoe recipes lists them): copy the keys "
+                  "of another file into this one");
     try {
       return parse_config(std::string(find_recipe(base).text), base + ".toml", Origin::kRecipe);
     } catch (const engine::Error& error) {

@@ -38,9 +38,11 @@ std::string bound(double x) {
   return x == std::floor(x) ? std::to_string(static_cast<int64_t>(x)) : shortest(x);
 }
 
+bool bounded_above(const Range& range) { return !std::isinf(range.high); }
+
 // "from 0 to 1", "above 0", "of at least 0 and below 1"; "" where everything is allowed.
 std::string range_text(const Range& range) {
-  const bool low = range.low > -1e300, high = range.high < 9e15;
+  const bool low = !std::isinf(range.low), high = bounded_above(range);
   if (low && high && !range.open_low && !range.open_high)
     return " from " + bound(range.low) + " to " + bound(range.high);
   std::string text;
@@ -105,9 +107,9 @@ std::string expectation(const Field& field) {
     return field.choices.empty() ? "a string" : "one of " + data::join(field.choices);
   const std::string range = range_text(field.range);
   if (std::holds_alternative<int64_t*>(field.value)) return "an integer" + range;
-  if (std::holds_alternative<double*>(field.value))
-    return (range.empty() ? "a finite number" : "a number") + range;
-  return "a list of numbers" + range;
+  const std::string finite = bounded_above(field.range) ? "" : "finite ";
+  if (std::holds_alternative<double*>(field.value)) return "a " + finite + "number" + range;
+  return "a list of " + finite + "numbers" + range;
 }
 
 void assign(const Field& field, const GivenValue& value, const std::string& given,

@@ -96,10 +96,6 @@ Evaluation EvaluationSum::result() const {
   return e;
 }
 
-Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader) {
-  return evaluate(inference, config, loader, nullptr);
-}
-
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
                     const volatile std::sig_atomic_t* stop) {
   EvaluationSum sum(classification_loss(config));

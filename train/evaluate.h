@@ -88,12 +88,10 @@ class EvaluationSum {
 // Serves a finished model and the trainer's own in the middle of training alike: it reads the
 // weights and touches nothing else. The same bits for any number of threads and workers and,
 // unless depends_on_neighbours, for any batch. `inference` may be kept for the next pass.
-Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader);
-
 // With `stop`, which a signal handler may set: ends after the batch at hand where it is not 0, and
 // then the result is of fewer images.
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
-                    const volatile std::sig_atomic_t* stop);
+                    const volatile std::sig_atomic_t* stop = nullptr);
 
 // The same over config.eval.limit images of a data set, or all.
 Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset);

@@ -64,7 +64,8 @@ class ReadFile {
 };
 
 // A folder that one process at a time may hold, made if need be. It is free again when the object
-// or the process ends, however it ends. Error(kIo): held by another, or it cannot be made.
+// or the process ends, however it ends. Error(kIo): held by another, or it cannot be made. A file
+// system without locks (some network ones) holds nothing.
 class FolderLock {
  public:
   explicit FolderLock(const std::string& folder);

@@ -1,6 +1,9 @@
 #include "train/model.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "train/memory_plan.h"
 
 namespace train {
 
@@ -70,12 +73,29 @@ LoadedModel load_model(const std::string& checkpoint, bool ema) {
         ": the weights carry no \"config\" in their metadata, so the model they belong to is "
         "unknown");
   out.config = parse_config(text->second, peeked.path + " (config)", Origin::kFile);
+  // Before anything of its size is asked of the system: the text may have been altered.
+  const int64_t parameters = count_parameters(out.config), available = available_memory();
+  check(available == 0 || parameters <= available / static_cast<int64_t>(sizeof(float)),
+        ErrorKind::kFormat, peeked.path, ": the \"config\" in its metadata describes a model of ",
+        parameters, " parameters, more than fit into the ", available >> 20, " MiB available");
   out.model = std::make_unique<Model>(out.config, false);
   out.loaded =
       load_checkpoint(peeked.path, out.model->params, ema ? LoadWhat::kEma : LoadWhat::kWeights);
   out.loaded.warnings.insert(out.loaded.warnings.begin(), peeked.warnings.begin(),
                              peeked.warnings.end());
+  check_finite(out.model->params, out.loaded.path);
   return out;
+}
+
+void check_finite(const engine::ParamStore& params, const std::string& path) {
+  for (const engine::ParamStore::Entry& entry : params.entries()) {
+    const Tensor values = params.view(entry, engine::Slab::kValue);
+    if (values.dtype() != Dtype::kF32) continue;
+    const auto* begin = values.data<const float>();
+    check(std::all_of(begin, begin + values.numel(), [](float x) { return std::isfinite(x); }),
+          ErrorKind::kFormat, path, ": ", entry.path,
+          " holds numbers that are not finite; take another checkpoint");
+  }
 }
 
 void adapt_to_data(Config& config, const data::Info& info) {

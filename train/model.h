@@ -37,8 +37,12 @@ struct LoadedModel {
   Loaded loaded;
 };
 // Reads the config from the checkpoint's metadata, builds the model and fills it. `ema`: the
-// averaged weights (Error(kFormat) if there are none).
+// averaged weights. Error(kFormat) if there are none, if they are not finite, or if the config
+// describes a model that the memory cannot hold.
 LoadedModel load_model(const std::string& checkpoint, bool ema);
+
+// Error(kFormat) that names `path` and the first parameter with a value that is not finite.
+void check_finite(const engine::ParamStore& params, const std::string& path);
 
 // Fills what the data set decides (channels, image size, classes) unless set by hand; where a
 // value set by hand does not fit the data: Error(kValue).

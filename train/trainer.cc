@@ -73,8 +73,35 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       watch_(config.moe.experts, config.moe.top_k) {
   state_.seed = static_cast<uint64_t>(config.train.seed);
   state_.config_hash = config_hash(config);
-  state_.extra = "{\"images\":" + std::to_string(images_) + "}";
+  state_.extra = "{\"images\":" + std::to_string(images_) +
+                 ",\"sample_crc32\":" + std::to_string(data::sample_crc32(train, images_)) + "}";
   start();
+}
+
+// Goes on from the newest whole checkpoint, if it is one of this very run.
+void Trainer::load_newest() {
+  const std::string& dir = options_.run_dir;
+  const Loaded found = peek_checkpoint(dir);
+  for (const std::string& warning : found.warnings) log_.line("warning: " + warning);
+  if (found.state.config_hash != state_.config_hash) {
+    const auto text = found.metadata.find("config");
+    const std::string changed =
+        text == found.metadata.end()
+            ? "the config hash " + found.state.config_hash + " is now " + state_.config_hash
+            : changed_values(parse_config(text->second, found.path, Origin::kFile), config_);
+    engine::fail(ErrorKind::kValue, dir, ": its checkpoint was made with other settings (", changed,
+                 "): resume with the settings in its config.toml");
+  }
+  check(found.state.extra == state_.extra, ErrorKind::kValue, dir,
+        ": its checkpoint was made with other training data (", found.state.extra, ", now ",
+        state_.extra, "): resume with the same --data");
+  check(found.state.step <= steps_, ErrorKind::kFormat, found.path, ": run.json says step ",
+        found.state.step, ", but the run has ", steps_, "; use another checkpoint");
+  state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything).state;
+  check_finite(model_.params, found.path);
+  first_step_ = state_.step;
+  last_checkpoint_ = found.path;
+  log_.line("resuming after step " + std::to_string(first_step_) + " from " + found.path);
 }
 
 void Trainer::start() {
@@ -88,19 +115,8 @@ void Trainer::start() {
     log_.line("no checkpoint yet in " + options_.run_dir + ": starting at step 0");
     resume_step = 0;
   } else if (options_.resume) {
-    const Loaded loaded = load_checkpoint(options_.run_dir, model_.params, LoadWhat::kEverything);
-    for (const std::string& warning : loaded.warnings) log_.line("warning: " + warning);
-    check(loaded.state.config_hash == state_.config_hash, ErrorKind::kValue, options_.run_dir,
-          ": its checkpoint was made with other settings (config hash ", loaded.state.config_hash,
-          ", now ", state_.config_hash, "): resume with the settings in its config.toml");
-    check(loaded.state.extra == state_.extra, ErrorKind::kValue, options_.run_dir,
-          ": its checkpoint was made with other training data (", loaded.state.extra, ", now ",
-          state_.extra, "): resume with the same --data");
-    state_ = loaded.state;
-    first_step_ = state_.step;
+    load_newest();
     resume_step = first_step_;
-    last_checkpoint_ = loaded.path;
-    log_.line("resuming after step " + std::to_string(first_step_) + " from " + loaded.path);
   } else {
     check(!has_checkpoint(options_.run_dir), ErrorKind::kValue, options_.run_dir,
           " holds a run already: give --resume to continue it, or another --out");

@@ -40,6 +40,7 @@ class Trainer {
  private:
   struct Interval;  // what is summed between two log lines
   void start();
+  void load_newest();
   void log_interval(Interval& interval, int64_t next_step);
   // False where a signal broke it off.
   bool evaluate_now(int64_t next_step);

@@ -75,6 +75,9 @@ TEST_CASE("compare: the first run against the others") {
   CHECK(few.status == 1);
   CHECK(contains(few.out, "3.50 effective experts in block 3, fewer than 3.51"));
   check_fails("compare " + high + " --min-effective-experts all", 2, {"is all"});
+  // One line, and so no table before it.
+  check_fails("compare " + high + " " + low + " --first-highest mutual", 2,
+              {"--first-highest is mutual", "mutual_information", "margin_mean"});
 }
 
 TEST_CASE("compare: what cannot be compared") {

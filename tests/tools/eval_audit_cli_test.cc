@@ -140,9 +140,12 @@ TEST_CASE("eval, audit: what cannot work is one line") {
     check_fails(verb + on(run_folder) + "--split val", "expected train or test", 2);
     check_fails(verb + on(run_folder) + "--limit -1", "--limit is -1", 2);
     check_fails(verb + on(run_folder) + "--batch 0", "--batch is 0", 2);
+    check_fails(verb + on(run_folder) + "--threads 4097", "expected an integer from 0 to 4096", 2);
+    check_fails(verb + on(run_folder) + "--json=", "--json has no value", 2);
   }
   check_fails("audit" + on(run_folder) + "--noise-levels 0.1,,2", "--noise-levels", 2);
   check_fails("audit" + on(run_folder) + "--noise-levels -1", "--noise-levels", 2);
+  check_fails("audit" + on(run_folder) + "--noise-levels 1e300", "from 0 to 1000", 2);
   check_fails("audit" + on(run_folder) + "--dump " + (folder / "no/such.safetensors"), "such");
 
   // A data set of another kind of picture, and one without a test split.
@@ -156,8 +159,24 @@ TEST_CASE("eval, audit: what cannot work is one line") {
   check_fails("eval" + on(run_folder, grey) + "--split train", "has 1 channels");
   check_fails("eval" + on(run_folder, grey), "t10k");
 
-  // Weights that lost a byte.
+  // Weights with a NaN, and of a model that no machine holds.
   const std::string file = folder / "run/checkpoints/step-000000012/model.safetensors";
+  const std::string bytes = content_of(file), other = folder / "other.safetensors";
+  train::test::put(other, bytes.substr(0, bytes.size() - 4) + "\xff\xff\xff\xff");
+  check_fails("eval" + on(other), other + ": ");
+  check_fails("eval" + on(other), "holds numbers that are not finite");
+  SmallModel small(kData, {});
+  small.config.model.layers = 1000;
+  small.config.model.mlp = 262144;
+  small.config.moe.layers = "every 1";
+  small.config.moe.experts = 4096;
+  train::CheckpointState state;
+  state.step = 1;
+  train::save_checkpoint(folder / "huge", small.model.params, state,
+                         {{"config", train::to_toml(small.config, false)}}, 1);
+  check_fails("eval" + on(folder / "huge"), "more than fit into the");
+
+  // Weights that lost a byte.
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
   check_fails("eval" + on(file), "model.safetensors");
 }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/tools/program.h"
@@ -48,6 +49,8 @@ TEST_CASE("train: keys and values that are wrong") {
   const std::string out = folder / "run";
   check_fails(small(out, "--set moe.expert=4"), 1, {"moe.expert", "moe.experts"});
   check_fails(small(out, "--set schedul.peak=1"), 1, {"schedul.peak", "schedule.peak"});
+  check_fails(small(out, "--set =="), 1, {"--set ==", "expected group.key=value"});
+  check_fails(small(out, "--set moe.experts"), 1, {"expected group.key=value"});
   check_fails(small(out, "--set optimizer.beta1=1"), 1, {"optimizer.beta1", "below 1"});
   check_fails(small(out, "--set optimizer.name=adan"), 1, {"adan", "adam"});
   check_fails(small(out, "--set train.batch=sixteen"), 1, {"train.batch", "sixteen"});
@@ -69,6 +72,17 @@ TEST_CASE("train: wrong usage exits 2") {
   check_fails("train --resume", 2, {"--out"});
   check_fails("trian", 2, {"train"});
   check_fails("bench train --recipe quick-vmoe --steps 0", 2, {"--steps is 0"});
+  for (const auto& [option, part] : {std::pair{"--threads x", "--threads: train.threads is x"},
+                                     {"--threads 4097", "from 0 to 4096"},
+                                     {"--steps=-1", "--steps: train.steps is -1"},
+                                     {"--epochs 1.5", "--epochs: train.epochs is 1.5"},
+                                     {"--seed 9223372036854775808", "from 0 to 9007199254740991"},
+                                     {"--device cuda", "--device: train.device is cuda"},
+                                     {"--threads ''", "--threads has no value"},
+                                     {"--out=", "--out has no value"}}) {
+    check_fails(small(folder / "run", option), 2, {part});
+  }
+  check_fails("bench train --recipe quick-vmoe --threads x", 2, {"--threads: train.threads is x"});
   CHECK_FALSE(std::filesystem::exists(folder / "run"));
 }
 
@@ -104,6 +118,15 @@ TEST_CASE("train: a limit on file sizes, and input of more than one line") {
               {"model.width", "1\\n2"});
 }
 
+TEST_CASE("train: a reader of its output that goes away does not end it") {
+  const TempFolder folder;
+  const std::string status = folder / "status";
+  shell("(sleep 0.2; " + std::string(ROBUSTMOE_PROGRAM) + " " + small(folder / "run") +
+        " 2>/dev/null; echo $? > " + status + ") | true");
+  CHECK(content_of(status) == "0\n");
+  CHECK(contains(content_of(folder / "run/log.txt"), "done in"));
+}
+
 TEST_CASE("train: an output folder that cannot be") {
   const TempFolder folder;
   put(folder / "file", "mine");
@@ -117,7 +140,7 @@ TEST_CASE("train: a run there already is not overwritten, and other settings do 
   CHECK(program(small(folder / "run")).status == 0);
   check_fails(small(folder / "run"), 1, {folder / "run", "--resume"});
   check_fails("train --resume --set schedule.peak=0.5 --out " + (folder / "run"), 1,
-              {"other settings"});
+              {"other settings", "schedule.peak was", "now 0.5"});
   CHECK(program("train --resume --out " + (folder / "run")).status == 0);
   CHECK(program("train --resume --threads 2 --out " + (folder / "run")).status == 0);
   check_fails("train --resume --out " + (folder / "absent"), 1, {folder / "absent"});

@@ -302,6 +302,17 @@ TEST_CASE("checkpoint: of another model: everything that differs is named, nothi
                  "has f64 (3,5)"));
 }
 
+TEST_CASE("checkpoint: averaged weights that were never kept are said so") {
+  const TempFolder run;
+  ParamStore params;
+  params.declare("head/bias", {7}, false, true);
+  params.allocate(Dtype::kF32);
+  save_checkpoint(run.path(), params, state_at(1), kMetadata, 1);
+  CHECK(contains(
+      error_of(ErrorKind::kFormat, [&] { load_checkpoint(run.path(), params, LoadWhat::kEma); }),
+      "step-000000001: keeps no averaged weights"));
+}
+
 TEST_CASE("checkpoint: writing that fails anywhere leaves the one before and no rest") {
   const TempFolder run;
   ParamStore params, loaded;

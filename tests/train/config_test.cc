@@ -124,18 +124,22 @@ TEST_CASE("config: wrong types, ranges and choices say what is valid") {
   CHECK(parse_error("[prc]\nform = \"papper\"\n") ==
         "my.toml:2: prc.form is \"papper\", expected one of none, paper, fork; the nearest is "
         "paper");
-  CHECK(contains(parse_error("[train]\nseed = -1\n"), "expected an integer of at least 0"));
+  CHECK(contains(parse_error("[train]\nseed = -1\n"),
+                 "expected an integer from 0 to 9007199254740991"));
   CHECK(contains(parse_error("[train]\nema = 1\n"), "a number of at least 0 and below 1"));
-  CHECK(contains(parse_error("[schedule]\npeak = 0\n"), "expected a number above 0"));
-  CHECK(contains(parse_error("[schedule]\npeak = nan\n"), "expected a number above 0"));
-  CHECK(contains(parse_error("[schedule]\npeak = inf\n"), "expected a number above 0"));
+  for (const char* peak : {"0", "nan", "inf", "-1"}) {
+    CHECK(contains(parse_error("[schedule]\npeak = " + std::string(peak) + "\n"),
+                   "expected a finite number above 0"));
+  }
+  CHECK(contains(parse_error("[optimizer]\nclip = inf\n"), "a finite number of at least 0"));
   CHECK(contains(parse_error("[augment]\nlow = inf\n"), "expected a finite number"));
   CHECK(contains(parse_error("[augment]\nflip = 1\n"), "expected true or false"));
-  CHECK(contains(parse_error("[augment]\nstddev = [1, 0]\n"), "a list of numbers above 0"));
-  CHECK(contains(parse_error("[augment]\nmean = [\"a\"]\n"), "a list of numbers"));
+  CHECK(contains(parse_error("[augment]\nstddev = [1, 0]\n"), "a list of finite numbers above 0"));
+  CHECK(contains(parse_error("[augment]\nmean = [\"a\"]\n"), "a list of finite numbers"));
   CHECK(contains(parse_error("[moe]\nexperts = [1,\n2]\n"), "[ 1, 2 ], expected an integer"));
   CHECK_FALSE(contains(parse_error("[moe]\nexperts = {a = 1, b = \"x\"}\n"), "\n"));
-  CHECK(contains(parse_error("[augment]\nmean = [9007199254740993]\n"), "a list of numbers"));
+  CHECK(
+      contains(parse_error("[augment]\nmean = [9007199254740993]\n"), "a list of finite numbers"));
   CHECK(contains(parse_error("[moe]\nlayers = [5, 7]\n"), "expected a string"));
   CHECK(contains(parse_error("[model]\nwidth = 99999999999999999999\n"), "my.toml:2"));
   CHECK(contains(parse_error("[model]\nwidth = \n"), "my.toml:2: "));
@@ -170,8 +174,8 @@ TEST_CASE("config: --set") {
   CHECK(contains(set_error("moe.experts="), "is empty, expected"));
   CHECK(contains(set_error("moe.experts=5000"), "expected an integer from 1 to 4096"));
   CHECK(contains(set_error("augment.flip=yes"), "expected true or false"));
-  CHECK(contains(set_error("augment.mean=1,,2"), "expected a list of numbers"));
-  CHECK(contains(set_error("augment.mean=1,"), "expected a list of numbers"));
+  CHECK(contains(set_error("augment.mean=1,,2"), "expected a list of finite numbers"));
+  CHECK(contains(set_error("augment.mean=1,"), "expected a list of finite numbers"));
   CHECK(contains(set_error("augment.crop=inceptoin"), "the nearest is inception"));
   CHECK(contains(set_error("moe.experts"), "expected group.key=value"));
 }
@@ -343,6 +347,21 @@ TEST_CASE("config: the hash sees what a resumed run must not change") {
   }
 }
 
+TEST_CASE("config: what a resumed run must not change is named with both values") {
+  const Config was = valid_with({"data.source=idx:/a"});
+  Config now = was;
+  for (const char* assignment : {"train.threads=3", "log.every=1", "data.source=idx:/b"}) {
+    train::set_value(now, assignment);
+  }
+  CHECK(train::changed_values(was, now).empty());
+  for (const char* assignment : {"schedule.peak=0.02", "moe.experts=4", "data.source=cifar10:/a"}) {
+    train::set_value(now, assignment);
+  }
+  CHECK(train::changed_values(was, now) ==
+        "moe.experts was 8, now 4; data.source was \"idx\", now \"cifar10\"; schedule.peak was "
+        "0.001, now 0.02");
+}
+
 TEST_CASE("config: files with and without a base") {
   const std::string path = "config_test_" + std::to_string(getpid()) + ".toml";
   const auto write = [&](const std::string& text) { std::ofstream(path) << text; };
@@ -361,6 +380,11 @@ TEST_CASE("config: files with and without a base") {
   const std::string message = message_of([&] { train::load_config(path); });
   CHECK(contains(message,
                  path + ":2: base: there is no recipe \"quick-pcr\"; the nearest is quick-"));
+  for (const char* base : {"./other.toml", "other.toml", "/etc/other"}) {
+    write("base = \"" + std::string(base) + "\"\n");
+    CHECK(contains(message_of([&] { train::load_config(path); }),
+                   path + ":1: base is \"" + base + "\", expected the name of a recipe"));
+  }
   std::remove(path.c_str());
   CHECK(contains(message_of([&] { train::load_config(path); }), path + ": "));
   CHECK(contains(message_of([&] { train::load_config("/tmp/"); }), "/tmp/"));

@@ -14,11 +14,13 @@
 #include <sstream>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "tests/support/bits.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
+#include "train/checkpoint_json.h"
 #include "train/file_io.h"
 
 using engine::ErrorKind;
@@ -28,6 +30,7 @@ using train::test::contains;
 using train::test::content_of;
 using train::test::error_of;
 using train::test::names_in;
+using train::test::put;
 using train::test::TempFolder;
 
 namespace {
@@ -286,20 +289,85 @@ TEST_CASE("trainer: a resume with other settings is refused in one line") {
   const std::string dir = folder / "run";
   run(dir, {}, {.stop = true});
   const std::string metrics = content_of(dir + "/metrics.jsonl");
-  for (const char* setting : {"schedule.peak=0.02", "train.micro_batch=16", "train.seed=3"}) {
+  for (const auto& [setting, change] :
+       {std::pair{"schedule.peak=0.02", "schedule.peak was 0.01, now 0.02"},
+        {"train.micro_batch=16", "train.micro_batch was 8, now 16"},
+        {"train.seed=3", "train.seed was 0, now 3"},
+        {"model.width=32", "model.width was 16, now 32"}}) {
+    const Settings settings{setting};  // clang 14 cannot capture a binding
     const std::string message =
-        error_of(ErrorKind::kValue, [&] { run(dir, {setting}, {.resume = true}); });
-    CHECK(contains(message, "other settings"));
-    CHECK(contains(message, dir));
+        error_of(ErrorKind::kValue, [&] { run(dir, settings, {.resume = true}); });
+    CHECK(
+        contains(message, dir + ": its checkpoint was made with other settings (" + change + ")"));
     CHECK(message.find('\n') == std::string::npos);
   }
   CHECK(content_of(dir + "/metrics.jsonl") == metrics);
   const std::string message = error_of(ErrorKind::kValue, [&] {
     run(dir, {}, {.resume = true, .data = "shapes:size=16,train=41,test=20"});
   });
-  CHECK(contains(message, "other training data ({\"images\":40}, now {\"images\":41})"));
+  CHECK(contains(message, "other training data ({\"images\":40,"));
+  CHECK(contains(message, "now {\"images\":41,"));
   CHECK(content_of(dir + "/metrics.jsonl") == metrics);
   CHECK(run(dir, {"log.every=7", "data.workers=0"}, {.resume = true}) == Outcome::kDone);
+}
+
+TEST_CASE("trainer: a resume on as many other pictures is refused") {
+  const TempFolder folder;
+  const std::string cifar = folder / "cifar", dir = folder / "run";
+  const std::string data = "cifar10:" + cifar;
+  std::filesystem::create_directory(cifar);
+  const auto write = [&](char grey) {
+    for (int file = 0; file < 6; ++file) {
+      const std::string name = file == 5 ? "test_batch" : "data_batch_" + std::to_string(file + 1);
+      put(cifar + "/" + name + ".bin",
+          std::string("\1") + std::string(3072, grey) + "\2" + std::string(3072, 'x'));
+    }
+  };
+  const Settings settings{"train.batch=8", "train.micro_batch=0"};
+  write('a');
+  run(dir, settings, {.stop = true, .data = data.c_str()});
+  write('b');
+  const std::string message = error_of(
+      ErrorKind::kValue, [&] { run(dir, settings, {.resume = true, .data = data.c_str()}); });
+  CHECK(contains(message, "other training data"));
+  write('a');
+  CHECK(run(dir, settings, {.resume = true, .data = data.c_str()}) == Outcome::kDone);
+}
+
+TEST_CASE("trainer: a checkpoint altered with its checksums is refused by what it says") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  run(dir, {}, {.stop = true});
+  const std::string step = dir + "/checkpoints/" + content_of(dir + "/checkpoints/latest");
+  const std::string path = step.substr(0, step.find('\n'));
+  const std::string state = content_of(path + "/run.json");
+  const std::string model = content_of(path + "/model.safetensors");
+  const auto replace = [&](const std::string& file, const std::string& content) {
+    put(path + "/" + file, content);
+    const std::string manifest = path + "/manifest.json";
+    train::Manifest sums = train::parse_manifest(content_of(manifest), manifest);
+    sums[file] = train::sum_file(path + "/" + file);
+    put(manifest, train::manifest_text(sums));
+  };
+  const auto forge = [&](const std::string& file, const std::string& content) {
+    replace(file, content);
+    const std::string message =
+        error_of(ErrorKind::kFormat, [&] { run(dir, {}, {.resume = true}); });
+    CHECK(contains(message, path));
+    CHECK(message.find('\n') == std::string::npos);
+    return message;
+  };
+  const auto with_step = [&](const std::string& value) {
+    json altered = json::parse(state);
+    altered["step"] = json::parse(value);
+    return forge("run.json", altered.dump());
+  };
+  CHECK(contains(with_step("-5"), "run.json: step is -5, expected at least 0"));
+  CHECK(contains(with_step("13"), "run.json says step 13, but the run has 12"));
+  CHECK(contains(with_step("1.5"), "step: unexpected value 1.5"));
+  replace("run.json", state);
+  CHECK(contains(forge("model.safetensors", model.substr(0, model.size() - 4) + "\xff\xff\xff\xff"),
+                 "holds numbers that are not finite"));
 }
 
 TEST_CASE("trainer: a second run into the same folder is refused and changes nothing") {

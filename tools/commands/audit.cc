@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
@@ -10,6 +9,8 @@
 
 namespace tools {
 namespace {
+
+constexpr double kLargestNoise = 1000;  // white is 1
 
 // "0.05,0.1" or "none".
 std::vector<double> noise_levels(const std::string& list) {
@@ -20,9 +21,9 @@ std::vector<double> noise_levels(const std::string& list) {
     double level = -1;
     const auto parsed = std::from_chars(list.data() + begin, list.data() + end, level);
     if (parsed.ec != std::errc() || parsed.ptr != list.data() + end || !(level >= 0) ||
-        !std::isfinite(level)) {
+        level > kLargestNoise) {
       throw UsageError("--noise-levels is " + list +
-                       ", expected numbers of 0 or more such as 0.05,0.1, or none");
+                       ", expected numbers from 0 to 1000 such as 0.05,0.1, or none");
     }
     levels.push_back(level);
     begin = end + 1;

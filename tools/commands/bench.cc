@@ -72,7 +72,7 @@ int bench_train(const Options& options) {
   }
   train::Config config = train::load_config(options.required("recipe"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
-  if (options.has("threads")) train::set_value(config, "train.threads=" + options.get("threads"));
+  set_train_value(config, options, "threads");
   if (config.model.channels == 0) config.model.channels = 3;
   if (config.model.classes == 0) config.model.classes = 10;
   if (config.train.steps == 0) config.train.steps = 1000;

@@ -28,11 +28,11 @@ void add_checkpoint_options(Options& options) {
 
 namespace {
 
-int64_t integer_from(const Options& options, const std::string& name, int64_t least) {
+int64_t integer_from(const Options& options, const std::string& name, int64_t least, int64_t most) {
   const int64_t value = options.integer(name);
-  if (value < least || value > int64_t{1} << 31) {
-    throw UsageError("--" + name + " is " + std::to_string(value) + ", expected a number from " +
-                     std::to_string(least) + " on");
+  if (value < least || value > most) {
+    throw UsageError("--" + name + " is " + std::to_string(value) + ", expected an integer from " +
+                     std::to_string(least) + " to " + std::to_string(most));
   }
   return value;
 }
@@ -57,9 +57,9 @@ void check_fit(const train::Config& config, const data::Info& info, const std::s
 CheckpointInput open_checkpoint_input(const Options& options) {
   const std::string checkpoint = options.required("checkpoint"), spec = options.required("data");
   const data::Split split = split_from(options);
-  const int64_t limit = integer_from(options, "limit", 0);
-  const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1) : 0;
-  use_threads(integer_from(options, "threads", 0));
+  const int64_t limit = integer_from(options, "limit", 0, int64_t{1} << 31);
+  const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1, 1 << 20) : 0;
+  use_threads(integer_from(options, "threads", 0, 4096));
   if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
 
   CheckpointInput input{train::load_model(checkpoint, options.has("ema")), nullptr, split};

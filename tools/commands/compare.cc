@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "data/names.h"
 #include "engine/core/error.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
@@ -136,6 +137,16 @@ std::vector<std::string> missed_bars(const RunFigures& run, const Options& optio
   return missed;
 }
 
+// UsageError unless `key` is a number of the run's layers.
+void check_figure(const RunFigures& run, const std::string& key) {
+  std::vector<std::string> keys;
+  for (const auto& [name, value] : layers_of(run)[0].items()) {
+    if (value.is_number() && name != "layer") keys.push_back(name);
+  }
+  if (std::find(keys.begin(), keys.end(), key) != keys.end()) return;
+  throw UsageError("compare: --first-highest is " + key + ", expected one of " + data::join(keys));
+}
+
 // One line for every layer and run whose figure the first run's is not above.
 std::vector<std::string> not_below_first(const std::vector<RunFigures>& runs,
                                          const std::string& key) {
@@ -185,16 +196,18 @@ int run_compare(int argc, char** argv) {
     while (name.size() > 1 && name.back() == '/') name.pop_back();
     runs.push_back({name, read_json(name + "/eval.json"), read_json(name + "/audit.json")});
   }
-  std::cout << table(runs);
+  const std::string text = table(runs);
   std::vector<std::string> missed;
   for (const RunFigures& run : runs) {
     for (const std::string& line : missed_bars(run, options)) missed.push_back(line);
   }
   if (options.has("first-highest")) {
+    check_figure(runs[0], options.get("first-highest"));
     for (const std::string& line : not_below_first(runs, options.get("first-highest"))) {
       missed.push_back(line);
     }
   }
+  std::cout << text;
   for (const std::string& line : missed) std::cout << "missed: " << line << "\n";
   return missed.empty() ? 0 : 1;
 }

@@ -58,6 +58,9 @@ bool Options::parse(int argc, const char* const* argv) {
     std::cout << parser_->options.help();
     return false;
   }
+  for (const cxxopts::KeyValue& option : parser_->result->arguments()) {
+    if (option.value().empty()) throw UsageError(verb_ + ": --" + option.key() + " has no value");
+  }
   take_unmatched(parser_->result->unmatched());
   return true;
 }

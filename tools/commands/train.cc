@@ -41,12 +41,9 @@ train::Config config_from(const Options& options, const std::string& out) {
   if (options.has("data")) config.data.source = options.get("data");
   if (options.has("epochs")) {
     train::set_value(config, "train.steps=0");
-    train::set_value(config, "train.epochs=" + options.get("epochs"));
   }
-  for (const char* key : {"steps", "seed", "threads", "device", "precision"}) {
-    if (options.has(key)) {
-      train::set_value(config, std::string("train.") + key + "=" + options.get(key));
-    }
+  for (const char* name : {"epochs", "steps", "seed", "threads", "device", "precision"}) {
+    set_train_value(config, options, name);
   }
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
   return config;
@@ -82,6 +79,8 @@ int run_train(int argc, char** argv) {
   train::validate(config);
   use_threads(config.train.threads);
 
+  // A reader of our output that ends first, such as head, must not end the training.
+  std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
   train::Trainer trainer(config, *training, test.get(),
