@@ -55,7 +55,7 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
   check_view(options.view_a, "view a");
   check_view(options.view_b, "view b");
   const Info& info = dataset.info();
-  renderer_.warm_up(info.height, info.width);
+  if (info.height > 0) renderer_.warm_up(info.height, info.width);
   image_.reshape(info.height, info.width, info.channels);
 }
 

@@ -7,6 +7,7 @@
 
 #include "data/cifar.h"
 #include "data/idx.h"
+#include "data/image_folder.h"
 #include "data/names.h"
 #include "data/shapes.h"
 #include "engine/core/error.h"
@@ -16,28 +17,35 @@ namespace {
 
 struct Kind {
   const char* name;
-  std::unique_ptr<Dataset> (*open)(const std::string& path, Split split);
+  std::unique_ptr<Dataset> (*open)(const std::string& path, Split split,
+                                   const OpenOptions& options);
 };
+
+// For kinds that have no bad pictures to skip: their files are whole or refused.
+template <std::unique_ptr<Dataset> (*kOpen)(const std::string&, Split)>
+std::unique_ptr<Dataset> whole(const std::string& path, Split split, const OpenOptions&) {
+  return kOpen(path, split);
+}
 
 // Every kind of data set there is.
 constexpr Kind kKinds[] = {
-    {"cifar10", &open_cifar10},
-    {"cifar100", &open_cifar100},
-    {"idx", &open_idx},
-    {"shapes", &open_shapes},
+    {"cifar10", &whole<open_cifar10>}, {"cifar100", &whole<open_cifar100>},
+    {"idx", &whole<open_idx>},         {"image-folder", &open_image_folder},
+    {"shapes", &whole<open_shapes>},
 };
 
 }  // namespace
 
 const char* split_name(Split split) { return split == Split::kTrain ? "train" : "test"; }
 
-std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split) {
+std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split,
+                                      const OpenOptions& options) {
   const size_t colon = spec.find(':');
   const std::string name = spec.substr(0, colon);
   const std::string path = colon == std::string::npos ? "" : spec.substr(colon + 1);
   std::vector<std::string> names;
   for (const Kind& kind : kKinds) {
-    if (name == kind.name) return kind.open(path, split);
+    if (name == kind.name) return kind.open(path, split, options);
     names.push_back(kind.name);
   }
   engine::fail(engine::ErrorKind::kValue, "data: unknown kind \"", name, "\" in \"", spec,

@@ -14,9 +14,9 @@ const char* split_name(Split split);
 
 // What a model must know before it can be built for a data set.
 struct Info {
-  std::string kind;  // as in the spec: "cifar10"
-  int64_t channels = 0, height = 0, width = 0, classes = 0;
-  std::vector<std::string> class_names;  // (classes)
+  std::string kind;                                          // as in the spec: "cifar10"
+  int64_t channels = 0, height = 0, width = 0, classes = 0;  // sizes are 0 where pictures differ
+  std::vector<std::string> class_names;                      // (classes)
 };
 
 // One picture as stored: 8 bits a channel, rows from top to bottom, channels interleaved.
@@ -35,8 +35,9 @@ struct ImageU8 {
   uint8_t* at(int64_t y, int64_t x) { return pixels.data() + (y * width + x) * channels; }
 };
 
-// A labelled set of pictures, all of the size that info() says. Everything is const and may
-// be called from several threads at once. An index outside [0, size()) is Error(kValue).
+// A labelled set of pictures, all of the size that info() says unless that is 0. Everything is
+// const and may be called from several threads at once. An index outside [0, size()) is
+// Error(kValue).
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -49,13 +50,20 @@ class Dataset {
   virtual bool parts(int64_t /*i*/, std::vector<uint8_t>& /*out*/) const { return false; }
 };
 
+struct OpenOptions {
+  bool skip_bad = false;                        // leave pictures out that cannot be read
+  std::vector<std::string>* skipped = nullptr;  // gets a line for each of them
+};
+
 // Opens one split of the set that `spec`, "KIND:PATH", names. The kinds are in a table in
-// dataset.cc; files are read to memory and checked here, once.
+// dataset.cc; files are read to memory and checked here, once; those of an image folder are only
+// looked at (image_folder.h).
 //
 // Throws Error(kValue) for an unknown kind (with the nearest valid name and the list) or a
 // wrong option, Error(kIo) for a missing file, Error(kFormat) for a file that is not what it
 // should be, with its name and the byte offset.
-std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split);
+std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split,
+                                      const OpenOptions& options = {});
 
 // CRC-32 over sizes, labels and pixels of 64 pictures spread evenly over the first `images`: to
 // notice that a set is not the one it was.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/core/backend.h"
+#include "moe/routing_groups.h"
 
 namespace moe {
 
@@ -34,18 +35,6 @@ void cv_squared_grad(std::span<const double> v, std::span<double> grad) {
 }
 
 namespace {
-
-struct Groups {
-  int64_t count, tokens, experts;
-};
-
-Groups check_groups(const char* op, const Tensor& x, int64_t group_tokens) {
-  check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
-  check(x.shape().rank() == 2, ErrorKind::kShape, op, ": expected (N, E), got ", x.shape());
-  check(group_tokens > 0 && x.shape()[0] % group_tokens == 0, ErrorKind::kValue, op, ": groups of ",
-        group_tokens, " tokens do not divide the batch's ", x.shape()[0]);
-  return {x.shape()[0] / group_tokens, group_tokens, x.shape()[1]};
-}
 
 // Mean over groups of CV^2 of the rows of sums (groups, E); the gradient into dsums.
 double mean_cv_squared(const Groups& g, const double* sums, double* dsums) {

@@ -21,15 +21,27 @@ struct DispatchPlan {
 int64_t capacity_of(int64_t group_tokens, int64_t top_k, int64_t experts, double factor,
                     int64_t multiple_of);
 
+// Who gets the slots of an expert that has too few of them (spec 2.3, 6).
+//   kTokenOrder     all first choices in token order, then all second ones, ...; a request
+//                   advances its expert's counter also where it is refused because the counter
+//                   has reached the capacity
+//   kBatchPriority  the same, with the tokens of each round by decreasing gate of their first
+//                   choice, equal ones in token order
+//   kExpertChoice   every expert takes the tokens with the largest gates for it, equal ones in
+//                   token order; needs K = E
+enum class SlotRule : uint8_t { kTokenOrder, kBatchPriority, kExpertChoice };
+
 // Lays out the choices. capacity 0: dropless. Otherwise tokens are cut into groups of
-// `group_tokens` and, within a group, all first choices are served in token order, then all
-// second choices, ...; every request advances its expert's counter, also one that is refused
-// because the counter has reached `capacity` (spec 2.3, vanilla order).
+// `group_tokens` and each expert has `capacity` slots in a group, given out by `rule`.
 //
 //   chosen  (N, K) i32, each row distinct experts in [0, experts)
+//   gates   (N, E) f32 or f64 that `chosen` is the top-k of; may be undefined for kTokenOrder.
+//           NaN counts as smaller than every number.
 //
-// Arrays live in the tape's arena. Error(kValue) if group_tokens does not divide N.
+// Arrays live in the tape's arena. `dropped` counts refused choices, with kExpertChoice tokens
+// that no expert took. Error(kValue) if group_tokens does not divide N, Error(kShape).
 DispatchPlan make_plan(engine::Tape& tape, const engine::Tensor& chosen, int64_t experts,
-                       int64_t capacity, int64_t group_tokens);
+                       int64_t capacity, int64_t group_tokens,
+                       SlotRule rule = SlotRule::kTokenOrder, const engine::Tensor& gates = {});
 
 }  // namespace moe

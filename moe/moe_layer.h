@@ -9,20 +9,47 @@
 namespace moe {
 
 enum class Dispatch : uint8_t { kDropless, kCapacity };
+// kTokens: a token is sent to the experts it prefers. kExperts: an expert takes the tokens that
+// prefer it most, as many as its capacity, so that a token may get any number of experts (spec 6).
+enum class Chooser : uint8_t { kTokens, kExperts };
+// What an element of the dropout mask inside an expert belongs to. kToken: to a token and its
+// choice. kSlot: to a slot of the expert, the same for all experts, as the published code draws
+// it.
+enum class DropoutMask : uint8_t { kToken, kSlot };
 
 // Options of every MoE layer of a model (spec section 2).
 struct MoeConfig {
   int64_t experts = 8, top_k = 2;
+  int64_t eval_top_k = 0;  // K in evaluation; 0 = top_k
+  // kExperts: an expert takes ceil(tokens * capacity_factor / experts) tokens of a group, rounded
+  // up as any capacity; top_k and dispatch play no part. In evaluation with an
+  // eval_capacity_factor of 0 the groups are single images, so that no prediction depends on its
+  // neighbours.
+  Chooser chooser = Chooser::kTokens;
   double noise_std = 1;  // router noise in training: sigma = noise_std / experts
   Dispatch dispatch = Dispatch::kDropless;
   double capacity_factor = 1.05;    // kCapacity only, in training
   double eval_capacity_factor = 0;  // kCapacity only, in evaluation; 0 = dropless there
   int64_t capacity_multiple_of = 4;
-  int64_t group_images = 0;        // images of a routing group; 0 = the whole batch
+  int64_t group_images = 0;     // images of a routing group; 0 = the whole batch
+  bool batch_priority = false;  // kCapacity only: tokens with the largest gates go first
+  // Tokens on their way into the experts, and what those return, are rounded to bf16 (spec 2.4).
+  bool bf16_dispatch = false;
   bool identical_experts = false;  // all experts start from the same numbers
   double expert_dropout = 0;       // after GELU and after the second product, in training
+  DropoutMask dropout_mask = DropoutMask::kToken;
   // Error(kValue) for sizes that make no sense.
   void check() const;
+  // Choices of a token: K, or E where experts choose.
+  int64_t choices(bool train) const {
+    if (chooser == Chooser::kExperts) return experts;
+    return !train && eval_top_k > 0 ? eval_top_k : top_k;
+  }
+  // Whether a prediction depends on the other images of its batch.
+  bool mixes_images_at_evaluation() const {
+    return eval_capacity_factor > 0 &&
+           (dispatch == Dispatch::kCapacity || chooser == Chooser::kExperts);
+  }
 };
 
 // Random numbers a caller brings instead of the layer's own: tests and golden values.
@@ -38,7 +65,8 @@ struct RoutingRandom {
 class Router {
  public:
   Router(int64_t width, const MoeConfig& config) : width_(width), config_(config) {}
-  // Fills logits, clean, noisy_logits, gates, chosen and sigma of `routing`.
+  // Fills logits, clean, noisy_logits, gates, chosen and sigma of `routing`, whose sizes and
+  // top_k are set.
   void forward(nn::Forward& f, const engine::Tensor& x, const RoutingRandom& random,
                Routing& routing) const;
   void visit(nn::ParamVisitor& v);
@@ -85,11 +113,18 @@ class MoeLayer {
   void visit(nn::ParamVisitor& v);
 
  private:
+  // Sets the capacity of `r` and gives out the slots.
+  DispatchPlan give_out(engine::Tape& tape, Routing& r, bool train) const;
+
   int64_t layer_, width_, hidden_;
   MoeConfig config_;
   Router router_;
   Experts experts_;
 };
+
+// Experts that work on a token in training: K, or on average the capacity factor, rounded up, where
+// experts choose.
+int64_t slots_per_token(const MoeConfig& config);
 
 // Tokens of a routing group of a batch of `images`: group_images * tokens, or all.
 int64_t group_tokens(const MoeConfig& config, int64_t images, int64_t tokens);

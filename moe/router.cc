@@ -56,7 +56,7 @@ void Router::forward(nn::Forward& f, const Tensor& x, const RoutingRandom& rando
     routing.noisy_logits = routing.logits;
     routing.gates = routing.clean;
   }
-  routing.chosen = engine::top_k(routing.gates, config_.top_k);
+  routing.chosen = engine::top_k(routing.gates, routing.top_k);
 }
 
 void Router::visit(nn::ParamVisitor& v) {

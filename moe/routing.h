@@ -12,6 +12,9 @@ struct Routing {
   int64_t layer = 0;               // 0-based block
   int64_t images = 0, tokens = 0;  // tokens of an image, the class token included
   int64_t experts = 0, top_k = 0;
+  // Experts chose tokens: top_k = E, `chosen` ranks all experts, `expert` says which of them took
+  // the token.
+  bool expert_choice = false;
   bool class_token = true;      // token 0 of every image is the class token
   double sigma = 0;             // standard deviation of the router noise, 0 = none
   engine::Tensor logits;        // (N, E) router logits without noise
@@ -22,8 +25,13 @@ struct Routing {
   engine::Tensor expert;        // (N, K) i32 chosen, or -1 where dropped by capacity
   engine::Tensor weight;        // (N, K) gate of the choice, 0 where dropped
   engine::Tensor offset;        // (E+1) i32: expert e got offset[e+1] - offset[e] tokens
+  engine::Tensor slot_of;       // (N, K) i32: row of `outputs` for a choice, -1 where dropped
+  engine::Tensor outputs;       // (S, W) what the experts returned, before it is weighted
   int64_t capacity = 0;         // slots of an expert and group; 0 = dropless
-  int64_t dropped = 0;          // choices without a slot
+  int64_t dropped = 0;          // choices without a slot; of expert choice, tokens without one
+
+  // What `dropped` is counted among, for one token.
+  int64_t choices_per_token() const { return expert_choice ? 1 : top_k; }
 };
 
 }  // namespace moe

@@ -85,7 +85,7 @@ int64_t multiply_adds_per_image(const VmoeConfig& config) {
   const int64_t t = c.tokens(), d = c.width;
   const int64_t attention = 4 * d * d + 2 * t * d, mlp = 2 * d * c.mlp;
   const int64_t moe_layers = static_cast<int64_t>(config.moe_layers.size());
-  const int64_t moe = config.moe.top_k * mlp + d * config.moe.experts;
+  const int64_t moe = slots_per_token(config.moe) * mlp + d * config.moe.experts;
   const int64_t blocks =
       t * (c.layers * attention + (c.layers - moe_layers) * mlp + moe_layers * moe);
   const int64_t stem = c.patches() * c.patch * c.patch * c.channels * d;

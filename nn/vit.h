@@ -58,9 +58,9 @@ class TransformerBlock {
   Mlp mlp_;
 };
 
-// Tokens to logits: pooled token, final norm, optional pre_logits + tanh, output layer with
-// zero kernel and bias -ln(classes). (B, T, width) -> (B, classes). The norm is per token, so
-// for the class token it is taken after the selection.
+// Tokens to logits: final norm of every token, pooling, optional pre_logits + tanh, output layer
+// with zero kernel and bias -ln(classes). (B, T, width) -> (B, classes). The norm is per token, so
+// of the class token alone it is taken after the selection.
 class VitHead {
  public:
   explicit VitHead(const VitConfig& config);

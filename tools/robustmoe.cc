@@ -45,7 +45,7 @@ int run(int argc, char** argv) {
     return kDone;
   }
   if (first == "--version") {
-    std::cout << "robustmoe " << tools::program_version() << "\n";
+    std::cout << "robustmoe " << tools::program_version() << "\n" << tools::build_facts();
     return kDone;
   }
   return run_verb(argc, argv);

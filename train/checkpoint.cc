@@ -312,6 +312,8 @@ Loaded peek_checkpoint(const std::string& path) {
   return choice.loaded;
 }
 
+std::string weights_of(const std::string& path) { return choose(path).weights; }
+
 bool has_checkpoint(const std::string& run_dir) {
   return !steps_in(join(run_dir, "checkpoints")).empty();
 }

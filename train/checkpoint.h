@@ -51,6 +51,9 @@ Loaded load_checkpoint(const std::string& path, engine::ParamStore& params, Load
 // The same choice without the tensors; pass its path on to load_checkpoint to get that one.
 Loaded peek_checkpoint(const std::string& path);
 
+// The .safetensors file of the weights that load_checkpoint(path) would take.
+std::string weights_of(const std::string& path);
+
 // Whether a run directory holds a step directory, whole or not.
 bool has_checkpoint(const std::string& run_dir);
 // Deletes what a killed run left half-written; returns how many things. Call it when a run

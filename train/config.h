@@ -28,24 +28,31 @@ struct Config {
   };
   struct Moe {
     std::string layers = "none";
-    int64_t experts = 8, top_k = 2;
+    int64_t experts = 8, top_k = 2, eval_top_k = 0;
+    std::string chooser = "tokens";
     double noise_std = 1.0;
     std::string dispatch = "dropless";
     double capacity_factor = 1.05, eval_capacity_factor = 0;
     int64_t capacity_multiple_of = 4, group_images = 8;
+    bool batch_priority = false, bf16_dispatch = false;
     std::string expert_init = "independent";
     double expert_dropout = 0;
-    double importance_weight = 0.005, load_weight = 0.005;
+    std::string dropout_mask = "token";
+    double importance_weight = 0.005, load_weight = 0.005, gshard_weight = 0, entropy_weight = 0;
   };
   struct Prc {
     std::string form = "none";
-    double lambda_diag = 5e-3, lambda_off = 5e-2;
+    double lambda_diag = 5e-3, lambda_off = 5e-2, weight = 1;
     bool class_token = true;
-    std::string pairs = "matched";
+    std::string router = "clean", pairs = "matched";
+  };
+  struct Init {
+    std::string from, rules;
+    double tile_noise = 0;
   };
   struct Data {
     std::string source;
-    bool two_view = false;
+    bool two_view = false, skip_bad_images = false;
     int64_t workers = 1, prefetch = 3, limit = 0;
   };
   struct Augment {
@@ -90,6 +97,7 @@ struct Config {
   Model model;
   Moe moe;
   Prc prc;
+  Init init;
   Data data;
   Augment augment;
   Optimizer optimizer;

@@ -30,8 +30,9 @@ class Listing {
   void flag(const char* name, bool& value, const char* doc) {
     add({prefix_ + name, &value, {}, {}, doc}, Resume::kMustMatch);
   }
-  void text(const char* name, std::string& value, const char* doc) {
-    add({prefix_ + name, &value, {}, {}, doc}, Resume::kMustMatch);
+  void text(const char* name, std::string& value, const char* doc,
+            Resume resume = Resume::kMustMatch) {
+    add({prefix_ + name, &value, {}, {}, doc}, resume);
   }
   void choice(const char* name, std::string& value, std::vector<std::string> choices,
               const char* doc, Resume resume = Resume::kMustMatch) {
@@ -78,6 +79,10 @@ void list_moe(Listing& to, Config::Moe& m) {
           "or a 0-based list such as \"5,7\".");
   to.integer("experts", m.experts, {1, 4096}, "Experts in such a block.");
   to.integer("top_k", m.top_k, {1, 4096}, "Experts that a token is sent to.");
+  to.integer("eval_top_k", m.eval_top_k, {0, 4096},
+             "Experts that a token is sent to at evaluation; 0: as in training.");
+  to.choice("chooser", m.chooser, {"tokens", "experts"},
+            "Whether tokens choose top_k experts, or experts as many tokens as their capacity.");
   to.real("noise_std", m.noise_std, kNotNegative,
           "Noise on the router's logits in training, of standard deviation noise_std / experts.");
   to.choice("dispatch", m.dispatch, {"dropless", "capacity"},
@@ -90,29 +95,58 @@ void list_moe(Listing& to, Config::Moe& m) {
              "A capacity is rounded up to a multiple of this.");
   to.integer("group_images", m.group_images, {1, 1048576},
              "Views whose tokens compete for the same capacity.");
+  to.flag("batch_priority", m.batch_priority,
+          "Serve tokens with the largest gates first, instead of in their order (capacity).");
+  to.flag("bf16_dispatch", m.bf16_dispatch,
+          "Round tokens to bf16 on their way into the experts and out of them.");
   to.choice("expert_init", m.expert_init, {"independent", "identical"},
             "Whether the experts of a block start differently or as copies.");
   to.real("expert_dropout", m.expert_dropout, kBelowOne, "Dropout inside the experts.");
+  to.choice("dropout_mask", m.dropout_mask, {"token", "slot"},
+            "Whether a dropout mask belongs to a token or to a slot, the same for all experts.");
   to.real("importance_weight", m.importance_weight, kNotNegative,
           "Weight of the importance loss, 0: off.");
   to.real("load_weight", m.load_weight, kNotNegative, "Weight of the load loss, 0: off.");
+  to.real("gshard_weight", m.gshard_weight, kNotNegative,
+          "Weight of GShard's balance loss, 0: off.");
+  to.real("entropy_weight", m.entropy_weight, kNotNegative,
+          "Weight of the mean entropy of the gates as a penalty, a control for PRC; 0: off.");
 }
 
 void list_prc(Listing& to, Config::Prc& p) {
   to.group("prc");
-  to.choice("form", p.form, {"none", "paper", "fork"},
-            "Pairwise router consistency: off, Eq. 4 of the paper, or its code's diagonal term.");
+  to.choice("form", p.form, {"none", "paper", "fork", "l2", "jsd"},
+            "Pairwise router consistency: off, Eq. 4 of the paper, its code's diagonal term, or "
+            "in its place a mean distance of the pairs.");
   to.real("lambda_diag", p.lambda_diag, kNotNegative, "Weight of the diagonal term.");
   to.real("lambda_off", p.lambda_off, kNotNegative, "Weight of the off-diagonal term.");
+  to.real("weight", p.weight, kNotNegative, "Weight of the distance (l2, jsd).");
+  to.choice("router", p.router, {"clean", "noisy"},
+            "Whether pairs are compared without or with the router's noise.");
   to.flag("class_token", p.class_token, "Whether the two class tokens are a pair as well.");
   to.choice("pairs", p.pairs, {"matched", "shuffled"},
             "True correspondences, or as a control that must not help shuffled ones.");
+}
+
+void list_init(Listing& to, Config::Init& i) {
+  to.group("init");
+  to.text("from", i.from,
+          "Weights to start from: a run directory, a step directory or a .safetensors file; empty: "
+          "the initialisers'.",
+          Resume::kMayDiffer);
+  to.text("rules", i.rules,
+          "How its names become ours, parted by spaces: rename:REGEX=>NAME, tile:REGEX=>NAME into "
+          "the experts, zoom:REGEX, drop:REGEX, keep:REGEX.");
+  to.real("tile_noise", i.tile_noise, kNotNegative,
+          "Noise on tiled experts, in standard deviations of the tensor.");
 }
 
 void list_data(Listing& to, Config::Data& d) {
   to.group("data");
   to.text("source", d.source, "KIND:PATH of the data set; empty: given by --data.");
   to.flag("two_view", d.two_view, "Two augmented views of each image in a batch.");
+  to.flag("skip_bad_images", d.skip_bad_images,
+          "Leave out, and list, pictures that cannot be read (image-folder).");
   to.integer("workers", d.workers, {0, 1024}, "Loader threads; 0: load in the training thread.",
              Resume::kMayDiffer);
   to.integer("prefetch", d.prefetch, {1, 1024}, "Batches prepared ahead.", Resume::kMayDiffer);
@@ -201,6 +235,7 @@ std::vector<Field> fields(Config& config) {
   list_model(to, config.model);
   list_moe(to, config.moe);
   list_prc(to, config.prc);
+  list_init(to, config.init);
   list_data(to, config.data);
   list_augment(to, config.augment);
   list_optimizer(to, config.optimizer);

@@ -24,6 +24,9 @@ void validate_moe(const Config& c) {
   const Config::Moe& m = c.moe;
   require(m.top_k <= m.experts, "moe.top_k = ", m.top_k, " is more than moe.experts = ", m.experts,
           ": a token goes to different experts, so lower moe.top_k");
+  require(m.eval_top_k <= m.experts, "moe.eval_top_k = ", m.eval_top_k,
+          " is more than moe.experts = ", m.experts,
+          ": a token goes to different experts, so lower moe.eval_top_k");
   if (moe_layer_indices(c).empty()) {
     require(
         c.prc.form == "none", "prc.form = \"", c.prc.form,
@@ -33,18 +36,24 @@ void validate_moe(const Config& c) {
   require(m.load_weight == 0 || m.noise_std > 0, "moe.load_weight = ", m.load_weight,
           " needs router noise, but moe.noise_std is 0: the load loss is defined by that noise, so "
           "set one of them otherwise");
-  if (m.dispatch == "capacity" || m.importance_weight > 0 || m.load_weight > 0) {
+  const bool experts_choose = m.chooser == "experts";
+  require(
+      !experts_choose || (m.importance_weight == 0 && m.load_weight == 0 && m.gshard_weight == 0),
+      "moe.chooser = \"experts\" balances by itself, but moe.importance_weight, moe.load_weight "
+      "or moe.gshard_weight is not 0: set them to 0");
+  const bool capacity = m.dispatch == "capacity" || experts_choose;
+  if (capacity || m.importance_weight > 0 || m.load_weight > 0 || m.gshard_weight > 0) {
     const bool whole = c.train.micro_batch == 0;
     const int64_t views = whole ? c.train.batch : c.train.micro_batch;
     require(views % m.group_images == 0, whole ? "train.batch = " : "train.micro_batch = ", views,
             " is not a multiple of moe.group_images = ", m.group_images,
-            ", the images of a routing group (moe.dispatch=capacity and the balance losses work by "
-            "group): change one of them");
+            ", the images of a routing group (moe.dispatch=capacity, moe.chooser=experts and the "
+            "balance losses work by group): change one of them");
   }
-  require(
-      m.dispatch == "dropless" || m.eval_capacity_factor == 0 || c.eval.batch % m.group_images == 0,
-      "eval.batch = ", c.eval.batch, " is not a multiple of moe.group_images = ", m.group_images,
-      ", which moe.eval_capacity_factor > 0 needs: change one of them");
+  require(!capacity || m.eval_capacity_factor == 0 || c.eval.batch % m.group_images == 0,
+          "eval.batch = ", c.eval.batch,
+          " is not a multiple of moe.group_images = ", m.group_images,
+          ", which moe.eval_capacity_factor > 0 needs: change one of them");
 }
 
 void validate_prc(const Config& c) {
@@ -78,6 +87,11 @@ void validate_data(const Config& c) {
           " numbers, but model.channels is ", channels, ": give one number, or one a channel");
 }
 
+void validate_init(const Config& c) {
+  require(c.init.rules.empty() || !c.init.from.empty(), "init.rules = \"", c.init.rules,
+          "\" needs weights to start from: set init.from or give --init");
+}
+
 void validate_training(const Config& c) {
   const Config::Train& t = c.train;
   require(t.steps > 0 || t.epochs > 0,
@@ -105,6 +119,7 @@ void validate(const Config& config) {
   validate_model(config);
   validate_moe(config);
   validate_prc(config);
+  validate_init(config);
   validate_data(config);
   validate_training(config);
 }

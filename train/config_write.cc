@@ -2,6 +2,7 @@
 
 #include "train/config.h"
 #include "train/config_fields.h"
+#include "train/ledger.h"
 
 namespace train {
 namespace {
@@ -53,7 +54,11 @@ std::string to_toml(const Config& config, bool with_docs) {
       group = field.group();
       text += (text.empty() ? "[" : "\n[") + group + "]\n";
     }
-    if (with_docs) text += comment(field.doc + " (" + expectation(field) + ")");
+    if (with_docs) {
+      text += comment(field.doc + " (" + expectation(field) + ")");
+      const std::string note = ledger_note(field);
+      if (!note.empty()) text += comment(note);
+    }
     text += field.name() + " = " + toml_value(field);
     if (with_docs) text += "  # " + source_text(config, field.key);
     text += "\n";

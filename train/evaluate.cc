@@ -13,7 +13,7 @@ using engine::ErrorKind;
 using engine::Tensor;
 
 bool depends_on_neighbours(const moe::MoeConfig& config) {
-  return config.dispatch == moe::Dispatch::kCapacity && config.eval_capacity_factor > 0;
+  return config.mixes_images_at_evaluation();
 }
 
 Tensor Inference::filled_up(const Tensor& images) {

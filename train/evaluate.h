@@ -21,7 +21,8 @@ namespace train {
 //
 // Where the model has a capacity at evaluation, routing groups of `moe.group_images` images
 // must divide a batch: a batch they do not divide is filled up with images of zeros, whose
-// rows come after those of the batch and are for nobody.
+// rows come after those of the batch and are for nobody. They compete for slots as any image
+// does, which with batch priority or expert choice may cost others a slot.
 class Inference {
  public:
   explicit Inference(const moe::Vmoe& vmoe) : vmoe_(vmoe), tape_(arena_) {}

@@ -22,14 +22,16 @@ struct PerImage {
 };
 
 PerImage elements(const moe::VmoeConfig& c) {
-  const int64_t t = c.vit.tokens(), d = c.vit.width, k = c.moe.top_k, e = c.moe.experts;
+  const int64_t t = c.vit.tokens(), d = c.vit.width, e = c.moe.experts;
+  const int64_t k = moe::slots_per_token(c.moe), choices = c.moe.choices(/*train=*/true);
   const int64_t patch_values = c.vit.patch * c.vit.patch * c.vit.channels * c.vit.patches();
   PerImage out{};
   // norm1, qkv, probabilities, attention, block input of the second half; two statistics a norm
   out.attention = t * (d + 3 * d + d + d + 2) + c.vit.heads * t * t;
   out.dense = t * (d + 2 + 2 * c.vit.mlp + d);  // norm2, z, gelu(z), output
   // norm2, router tensors and index arrays, dispatched tokens, z, gelu(z), expert output, output
-  out.moe = t * (d + 2 + 5 * e + 6 * k + k * (2 * d + 2 * c.vit.mlp) + d);
+  out.moe = t * (d + 2 + 5 * e + 6 * choices + k * (2 * d + 2 * c.vit.mlp) + d);
+  if (c.moe.bf16_dispatch) out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
   out.stem = patch_values + 2 * t * d;
   const int64_t hidden = c.moe_layers.empty() ? c.vit.mlp : std::max(c.vit.mlp, k * c.vit.mlp);
   out.widest_gradient = t * (hidden + 4 * d + k * d);
@@ -51,9 +53,10 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   plan.optimizer = plan.weights * (config.optimizer.name == "adam" ? 2 : 1);
   plan.ema = config.train.ema > 0 ? plan.weights : 0;
   plan.moe = moe_layers * per.moe * images * kBytes;
-  const int64_t mask = config.moe.expert_dropout > 0 ? moe_layers * c.vit.tokens() * c.moe.top_k *
-                                                           (2 * c.vit.mlp + 2 * c.vit.width)
-                                                     : 0;
+  const int64_t mask = config.moe.expert_dropout > 0
+                           ? moe_layers * c.vit.tokens() * moe::slots_per_token(c.moe) *
+                                 (2 * c.vit.mlp + 2 * c.vit.width)
+                           : 0;
   plan.activations =
       plan.moe + kBytes * images *
                      (per.stem + c.vit.layers * per.attention +

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
+#include <utility>
 
+#include "data/names.h"
+#include "train/init/timm_names.h"
 #include "train/memory_plan.h"
 
 namespace train {
@@ -30,6 +34,8 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   moe::MoeConfig& m = out.moe;
   m.experts = config.moe.experts;
   m.top_k = config.moe.top_k;
+  m.eval_top_k = config.moe.eval_top_k;
+  m.chooser = config.moe.chooser == "experts" ? moe::Chooser::kExperts : moe::Chooser::kTokens;
   m.noise_std = config.moe.noise_std;
   m.dispatch =
       config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity : moe::Dispatch::kDropless;
@@ -37,8 +43,12 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   m.eval_capacity_factor = config.moe.eval_capacity_factor;
   m.capacity_multiple_of = config.moe.capacity_multiple_of;
   m.group_images = config.moe.group_images;
+  m.batch_priority = config.moe.batch_priority;
+  m.bf16_dispatch = config.moe.bf16_dispatch;
   m.identical_experts = config.moe.expert_init == "identical";
   m.expert_dropout = config.moe.expert_dropout;
+  m.dropout_mask =
+      config.moe.dropout_mask == "slot" ? moe::DropoutMask::kSlot : moe::DropoutMask::kToken;
   out.moe_layers = moe_layer_indices(config);
   return out;
 }
@@ -87,6 +97,18 @@ LoadedModel load_model(const std::string& checkpoint, bool ema) {
   return out;
 }
 
+InitReport init_model(const Config& config, Model& model) {
+  const std::string weights = weights_of(config.init.from);
+  try {
+    SourceTensors source = read_source(weights);
+    if (has_timm_names(source)) source = from_timm(std::move(source));
+    return init_from(source, config.init.rules, config.init.tile_noise,
+                     static_cast<uint64_t>(config.train.seed), model.params);
+  } catch (const engine::Error& error) {
+    engine::fail(error.kind(), weights, ": ", error.message());
+  }
+}
+
 void check_finite(const engine::ParamStore& params, const std::string& path) {
   for (const engine::ParamStore::Entry& entry : params.entries()) {
     const Tensor values = params.view(entry, engine::Slab::kValue);
@@ -113,7 +135,7 @@ void adapt_to_data(Config& config, const data::Info& info) {
         "model.classes = ", config.model.classes, " is fewer than the ", info.classes,
         " classes of ", info.kind);
   // A square image of another size than the model's is resized only if the size was chosen.
-  if (!config.by_hand("model.image_size") && info.height == info.width) {
+  if (!config.by_hand("model.image_size") && info.height == info.width && info.height > 0) {
     config.model.image_size = info.height;
   }
 }
@@ -177,6 +199,35 @@ data::LoaderOptions audit_loader(const Config& config, uint64_t seed) {
   o.shuffle = false;
   o.seed = seed;
   return o;
+}
+
+namespace {
+
+double of_channel(const std::vector<double>& values, int64_t channel) {
+  return values[values.size() == 1 ? 0 : static_cast<size_t>(channel)];
+}
+
+}  // namespace
+
+double pixel_unit(const Config& config, int64_t channel) {
+  const Config::Augment& a = config.augment;
+  return a.stddev.empty() ? a.high - a.low : 1 / of_channel(a.stddev, channel);
+}
+
+double black_value(const Config& config, int64_t channel) {
+  const Config::Augment& a = config.augment;
+  return a.mean.empty() ? a.low : -of_channel(a.mean, channel) / of_channel(a.stddev, channel);
+}
+
+std::vector<std::string> class_names(const LoadedModel& loaded) {
+  const auto text = loaded.loaded.metadata.find("class_names");
+  std::vector<std::string> names;
+  if (text != loaded.loaded.metadata.end()) {
+    std::istringstream lines(text->second);
+    for (std::string line; std::getline(lines, line);) names.push_back(line);
+  }
+  const auto classes = static_cast<size_t>(loaded.config.model.classes);
+  return names.size() == classes ? names : data::number_names(loaded.config.model.classes);
 }
 
 Tensor pixels_of(const data::Batch& batch, const Config& config) {

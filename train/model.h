@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 #include "data/loader.h"
@@ -9,6 +10,7 @@
 #include "moe/vmoe.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/init/rules.h"
 
 // From a Config to the objects it describes. The one place where names of the config become
 // types of the libraries.
@@ -41,6 +43,11 @@ struct LoadedModel {
 // describes a model that the memory cannot hold.
 LoadedModel load_model(const std::string& checkpoint, bool ema);
 
+// Fills a fresh model as config.init says (train/init/rules.h); a file of timm's names
+// (train/init/timm_names.h) is brought under ours first. Error(kFormat) where a weight has
+// no place, before anything has changed.
+InitReport init_model(const Config& config, Model& model);
+
 // Error(kFormat) that names `path` and the first parameter with a value that is not finite.
 void check_finite(const engine::ParamStore& params, const std::string& path);
 
@@ -56,6 +63,13 @@ data::LoaderOptions evaluation_loader(const Config& config);
 // The two views of every image that audits compare: the config's own augmentation, drawn with
 // `seed`, in order.
 data::LoaderOptions audit_loader(const Config& config, uint64_t seed);
+
+// What normalisation makes of one unit of the [0, 1] pixel range, and of black.
+double pixel_unit(const Config& config, int64_t channel);
+double black_value(const Config& config, int64_t channel);
+
+// Names of the classes, from the weights' metadata; numbers where it has none.
+std::vector<std::string> class_names(const LoadedModel& loaded);
 
 // A tensor over a batch's own memory (no copy).
 engine::Tensor pixels_of(const data::Batch& batch, const Config& config);

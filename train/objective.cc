@@ -4,6 +4,8 @@
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/pointwise.h"
 #include "moe/balance_loss.h"
+#include "moe/gshard_loss.h"
+#include "nn/loss/mean_entropy.h"
 
 namespace train {
 
@@ -14,6 +16,8 @@ void LossTerms::add(const LossTerms& other) {
   cross_entropy += other.cross_entropy;
   importance += other.importance;
   load += other.load;
+  gshard += other.gshard;
+  entropy += other.entropy;
   prc += other.prc;
   prc_diagonal += other.prc_diagonal;
   prc_off_diagonal += other.prc_off_diagonal;
@@ -21,17 +25,14 @@ void LossTerms::add(const LossTerms& other) {
 }
 
 Objective::Objective(const Config& config)
-    : sigmoid(config.train.loss == "sigmoid"),
-      importance_weight(config.moe.importance_weight),
-      load_weight(config.moe.load_weight),
-      group_images(config.moe.group_images),
-      prc(config.prc.form == "paper"  ? moe::PrcForm::kPaper
-          : config.prc.form == "fork" ? moe::PrcForm::kFork
-                                      : moe::PrcForm::kNone),
-      lambda_diag(config.prc.lambda_diag),
-      lambda_off(config.prc.lambda_off),
-      prc_class_token(config.prc.class_token),
-      prc_shuffled(config.prc.pairs == "shuffled") {}
+    : sigmoid_(config.train.loss == "sigmoid"),
+      moe_(config.moe),
+      pairs_(config.prc),
+      pairing_(pairs_.form == "none"                         ? Pairing::kNone
+               : pairs_.form == "l2" || pairs_.form == "jsd" ? Pairing::kDistance
+                                                             : Pairing::kPrc),
+      form_(pairs_.form == "fork" ? moe::PrcForm::kFork : moe::PrcForm::kPaper),
+      distance_(pairs_.form == "l2" ? nn::Distance::kL2 : nn::Distance::kJsd) {}
 
 namespace {
 
@@ -45,45 +46,76 @@ double number(const Tensor& x) {
 
 }  // namespace
 
+struct Objective::Sum {
+  Tensor total;
+  double share;  // of the step's views that this micro-batch has
+  LossTerms& terms;
+
+  // Adds weight * term, and its number to `part`.
+  void include(const Tensor& term, double weight, double& part) {
+    const Tensor weighted = engine::scale(term, share * weight);
+    part += number(weighted);
+    total = engine::add(total, weighted);
+  }
+};
+
+void Objective::add_balance(const moe::Routing& r, Sum& sum) const {
+  const int64_t group = (moe_.group_images > 0 ? moe_.group_images : r.images) * r.tokens;
+  if (moe_.importance_weight > 0) {
+    sum.include(moe::importance_loss(r.clean, group), moe_.importance_weight, sum.terms.importance);
+  }
+  if (moe_.load_weight > 0 && r.sigma > 0) {
+    sum.include(moe::load_loss(r.logits, r.noisy_logits, r.top_k, r.sigma, group), moe_.load_weight,
+                sum.terms.load);
+  }
+  if (moe_.gshard_weight > 0) {
+    sum.include(moe::gshard_loss(r.gates, r.chosen, group), moe_.gshard_weight, sum.terms.gshard);
+  }
+  if (moe_.entropy_weight > 0) {
+    sum.include(nn::mean_entropy(r.clean), moe_.entropy_weight, sum.terms.entropy);
+  }
+}
+
+void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& match, double layers,
+                          Sum& sum) const {
+  const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kPairShuffle)
+                                 .with(static_cast<uint64_t>(f.step))
+                                 .with(static_cast<uint64_t>(r.layer));
+  const moe::TokenPairs pairs =
+      moe::make_pairs(f.tape, match, r.tokens, r.class_token, pairs_.class_token,
+                      pairs_.pairs == "shuffled" ? &key : nullptr);
+  sum.terms.prc_pairs = pairs.count;  // the same in every layer
+  const Tensor& outputs = pairs_.router == "noisy" ? r.gates : r.clean;
+  if (pairing_ == Pairing::kDistance) {
+    sum.include(nn::pair_distance(outputs, pairs.left, pairs.right, pairs.count, distance_),
+                pairs_.weight, sum.terms.prc);
+    return;
+  }
+  moe::PrcStats stats;
+  sum.include(moe::prc_loss(outputs, pairs, form_, pairs_.lambda_diag, pairs_.lambda_off, &stats),
+              1, sum.terms.prc);
+  sum.terms.prc_diagonal += sum.share * stats.diagonal / layers;
+  sum.terms.prc_off_diagonal += sum.share * stats.off_diagonal / layers;
+}
+
 Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor& labels,
                        const Tensor& match, int64_t batch_views, LossTerms& terms) const {
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");
-  Tensor total = engine::cross_entropy(
-      out.logits, labels, sigmoid ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax,
-      views);
   terms = {};
-  terms.cross_entropy = number(total);
-  const double share = static_cast<double>(labels.shape()[0]) / views;
-  const auto include = [&](const Tensor& term, double weight, double& sum) {
-    const Tensor weighted = engine::scale(term, share * weight);
-    sum += number(weighted);
-    total = engine::add(total, weighted);
-  };
+  Sum sum{engine::cross_entropy(
+              out.logits, labels,
+              sigmoid_ ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax, views),
+          static_cast<double>(labels.shape()[0]) / views, terms};
+  terms.cross_entropy = number(sum.total);
   for (const moe::Routing& r : out.routings) {
-    const int64_t group = (group_images > 0 ? group_images : r.images) * r.tokens;
-    if (importance_weight > 0) {
-      include(moe::importance_loss(r.clean, group), importance_weight, terms.importance);
+    add_balance(r, sum);
+    if (compares_pairs()) {
+      add_pairs(f, r, match, static_cast<double>(out.routings.size()), sum);
     }
-    if (load_weight > 0 && r.sigma > 0) {
-      include(moe::load_loss(r.logits, r.noisy_logits, r.top_k, r.sigma, group), load_weight,
-              terms.load);
-    }
-    if (prc == moe::PrcForm::kNone) continue;
-    const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kPairShuffle)
-                                   .with(static_cast<uint64_t>(f.step))
-                                   .with(static_cast<uint64_t>(r.layer));
-    const moe::TokenPairs pairs = moe::make_pairs(f.tape, match, r.tokens, r.class_token,
-                                                  prc_class_token, prc_shuffled ? &key : nullptr);
-    moe::PrcStats stats;
-    include(moe::prc_loss(r.clean, pairs, prc, lambda_diag, lambda_off, &stats), 1, terms.prc);
-    const double layers = static_cast<double>(out.routings.size());
-    terms.prc_diagonal += share * stats.diagonal / layers;
-    terms.prc_off_diagonal += share * stats.off_diagonal / layers;
-    terms.prc_pairs = pairs.count;  // the same in every layer
   }
-  terms.total = number(total);
-  return total;
+  terms.total = number(sum.total);
+  return sum.total;
 }
 
 }  // namespace train

@@ -3,38 +3,51 @@
 #include "engine/core/rng.h"
 #include "moe/prc_loss.h"
 #include "moe/vmoe.h"
+#include "nn/loss/pair_distance.h"
 #include "train/config.h"
 
 namespace train {
 
 // The terms of the loss as numbers, each with its weight applied, so that they add up to
-// total. Balance losses and PRC are sums over MoE layers (spec 2.5, 4.2).
+// total. Balance losses, entropy and PRC are sums over MoE layers (spec 2.5, 4.2).
 struct LossTerms {
-  double total = 0, cross_entropy = 0, importance = 0, load = 0, prc = 0;
+  double total = 0, cross_entropy = 0, importance = 0, load = 0, gshard = 0, entropy = 0;
+  double prc = 0;                                 // or the distance that stands in its place
   double prc_diagonal = 0, prc_off_diagonal = 0;  // without lambda, mean over MoE layers
   int64_t prc_pairs = 0;                          // corresponding tokens of a layer
   void add(const LossTerms& other);
 };
 
 // Everything the loss needs to know, read from the config once.
-struct Objective {
+class Objective {
+ public:
   explicit Objective(const Config& config);
 
   // Loss (1) of one micro-batch on the output's tape:
   //   sum of the images' cross-entropy / batch_views
-  //   + share * (importance_weight L_imp + load_weight L_load + PRC)
+  //   + share * (importance_weight L_imp + load_weight L_load + gshard_weight L_gshard
+  //              + entropy_weight L_ent + PRC)
   // with share = images of this micro-batch / batch_views: terms that are not linear in the
   // batch are those of the micro-batch, averaged. labels (images); match (pairs, patches) or
-  // undefined without PRC. key: randomness of shuffled pairs (a control).
+  // undefined unless compares_pairs(). key: randomness of shuffled pairs (a control).
   engine::Tensor loss(nn::Forward& f, const moe::VmoeOutput& out, const engine::Tensor& labels,
                       const engine::Tensor& match, int64_t batch_views, LossTerms& terms) const;
 
-  bool sigmoid;
-  double importance_weight, load_weight;
-  int64_t group_images;
-  moe::PrcForm prc;
-  double lambda_diag, lambda_off;
-  bool prc_class_token, prc_shuffled;
+  bool compares_pairs() const { return pairing_ != Pairing::kNone; }
+
+ private:
+  enum class Pairing : uint8_t { kNone, kPrc, kDistance };
+  struct Sum;  // the loss of a micro-batch so far
+  void add_balance(const moe::Routing& r, Sum& sum) const;
+  void add_pairs(nn::Forward& f, const moe::Routing& r, const engine::Tensor& match, double layers,
+                 Sum& sum) const;
+
+  bool sigmoid_;
+  Config::Moe moe_;
+  Config::Prc pairs_;
+  Pairing pairing_;
+  moe::PrcForm form_;
+  nn::Distance distance_;
 };
 
 }  // namespace train

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <sstream>
 
 namespace train {
@@ -25,7 +26,8 @@ std::vector<RouterWatch::Summary> RouterWatch::take() {
   const double experts = static_cast<double>(experts_);
   for (LayerLoad& layer : seen_) {
     Summary s{layer.layer, {}, 0, 0, 0, 0, {}, {}, false};
-    const double served = static_cast<double>(std::max<int64_t>(1, layer.choices - layer.dropped));
+    const int64_t given = std::accumulate(layer.tokens.begin(), layer.tokens.end(), int64_t{0});
+    const double served = static_cast<double>(std::max<int64_t>(1, given));
     double entropy = 0;
     for (size_t e = 0; e < layer.tokens.size(); ++e) {
       const double share = static_cast<double>(layer.tokens[e]) / served;

@@ -9,7 +9,6 @@ namespace train {
 
 using engine::check;
 using engine::ErrorKind;
-using engine::Slab;
 using engine::Tensor;
 
 int64_t total_steps(const Config& config, int64_t images) {
@@ -50,7 +49,7 @@ void TrainStep::count(const Tensor& labels) {
     const int32_t* offset = r.offset.data<const int32_t>();
     LayerLoad& load = result_.layers[l];
     for (size_t e = 0; e < load.tokens.size(); ++e) load.tokens[e] += offset[e + 1] - offset[e];
-    load.choices += r.expert.numel();
+    load.choices += r.images * r.tokens * r.choices_per_token();
     load.dropped += r.dropped;
   }
 }
@@ -67,7 +66,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   const Tensor images = tape_.input(pixels_of(batch, config_).rows(begin, end));
   const Tensor labels = labels_of(batch).rows(begin, end);
   const Tensor match =
-      objective_.prc != moe::PrcForm::kNone ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
+      objective_.compares_pairs() ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.vmoe.forward(f, images, output_);
   LossTerms terms;
   const Tensor loss = objective_.loss(f, output_, labels, match, batch.views, terms);

@@ -121,6 +121,10 @@ void Trainer::start() {
     check(!has_checkpoint(options_.run_dir), ErrorKind::kValue, options_.run_dir,
           " holds a run already: give --resume to continue it, or another --out");
   }
+  if (first_step_ == 0 && !config_.init.from.empty()) {
+    log_.line("weights of " + config_.init.from + ": " + init_model(config_, model_).text());
+    step_.optimizer().reset_ema();
+  }
   metrics_ = std::make_unique<Metrics>(options_.run_dir, resume_step);
   if (!options_.resume) {
     write_file(options_.run_dir + "/config.toml", to_toml(config_, true));
@@ -174,6 +178,8 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
                 {"cross_entropy", in.loss.cross_entropy / n},
                 {"importance", in.loss.importance / n},
                 {"load", in.loss.load / n},
+                {"gshard", in.loss.gshard / n},
+                {"entropy", in.loss.entropy / n},
                 {"prc", in.loss.prc / n},
                 {"prc_diagonal", in.loss.prc_diagonal / n},
                 {"prc_off_diagonal", in.loss.prc_off_diagonal / n},
@@ -250,12 +256,19 @@ std::string portable_config(Config config) {
   const Config plain;
   config.train.threads = plain.train.threads;
   config.train.device = plain.train.device;
+  if (!config.init.from.empty()) config.init.from = "(another model)";
   config.data = Config::Data{.source = config.data.source.substr(0, config.data.source.find(':')),
                              .two_view = config.data.two_view,
                              .workers = plain.data.workers,
                              .prefetch = plain.data.prefetch,
                              .limit = config.data.limit};
   return to_toml(config, false);
+}
+
+std::string lines_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += name + "\n";
+  return text;
 }
 
 }  // namespace
@@ -266,9 +279,10 @@ void Trainer::save(int64_t next_step) {
   const int64_t position = next_step * sources_per_step_;
   state_.epoch = position / images_;
   state_.position = position % images_;
-  last_checkpoint_ =
-      save_checkpoint(options_.run_dir, model_.params, state_,
-                      {{"config", portable_config(config_)}}, config_.checkpoint.keep);
+  last_checkpoint_ = save_checkpoint(
+      options_.run_dir, model_.params, state_,
+      {{"class_names", lines_of(train_.info().class_names)}, {"config", portable_config(config_)}},
+      config_.checkpoint.keep);
 }
 
 void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {

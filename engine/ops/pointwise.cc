@@ -90,6 +90,21 @@ Tensor tanh(const Tensor& x) {
   return y;
 }
 
+Tensor round_bf16(const Tensor& x) {
+  Tape& on = tape_of("round_bf16", x);
+  Tensor y = on.arena().empty(x.shape(), x.dtype());
+  dispatch_cpu(x, [&]<class T>(auto backend) {
+    kernels::put_bf16(backend, x.data<const T>(), y.data<T>(), x.numel(), GradWrite::kOverwrite);
+  });
+  on.record("round_bf16", {x}, y, [x](const Tensor& dy, Tape& tape) {
+    const GradTarget dx = tape.target(x);
+    dispatch_cpu(dy, [&]<class T>(auto backend) {
+      kernels::put_bf16(backend, dy.data<const T>(), dx.grad.data<T>(), dy.numel(), dx.write);
+    });
+  });
+  return y;
+}
+
 Tensor reshape(const Tensor& x, const Shape& shape) {
   Tape& on = tape_of("reshape", x);
   Tensor y = x.viewed(shape);

@@ -19,6 +19,11 @@ Tensor multiply(const Tensor& x, const Tensor& other);
 // y = tanh(x). Gradient: dy (1 - y^2). Saves y.
 Tensor tanh(const Tensor& x);
 
+// y = x rounded to the nearest bf16, ties to even, kept in x's dtype: what a bf16 buffer does to
+// numbers that pass through it. Gradient: dy rounded in the same way, as of a cast there and
+// back. An f64 is first rounded to f32.
+Tensor round_bf16(const Tensor& x);
+
 // The same elements under another shape of equal count, without a copy. Gradient: dy
 // under x's shape, handed over without a copy where it can be.
 Tensor reshape(const Tensor& x, const Shape& shape);

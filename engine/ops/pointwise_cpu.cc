@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "engine/core/parallel.h"
+#include "engine/core/precision.h"
 #include "engine/core/simd.h"
 #include "engine/ops/pointwise_kernels.h"
 
@@ -59,12 +60,25 @@ void tanh_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite
   });
 }
 
+template <class T>
+void put_bf16(Cpu, const T* x, T* y, int64_t count, GradWrite write) {
+  const bool add = write == GradWrite::kAccumulate;
+  parallel_for(count, kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T rounded = static_cast<T>(to_float(to_bf16(static_cast<float>(x[i]))));
+      y[i] = add ? y[i] + rounded : rounded;
+    }
+  });
+}
+
 template void add_forward(Cpu, const float*, const float*, float*, int64_t);
 template void add_forward(Cpu, const double*, const double*, double*, int64_t);
 template void put_scaled(Cpu, const float*, float, float*, int64_t, GradWrite);
 template void put_scaled(Cpu, const double*, double, double*, int64_t, GradWrite);
 template void put_product(Cpu, const float*, const float*, float*, int64_t, GradWrite);
 template void put_product(Cpu, const double*, const double*, double*, int64_t, GradWrite);
+template void put_bf16(Cpu, const float*, float*, int64_t, GradWrite);
+template void put_bf16(Cpu, const double*, double*, int64_t, GradWrite);
 template void tanh_forward(Cpu, const float*, float*, int64_t);
 template void tanh_forward(Cpu, const double*, double*, int64_t);
 template void tanh_backward(Cpu, const float*, const float*, float*, int64_t, GradWrite);

@@ -17,5 +17,8 @@ template <class T>
 void tanh_forward(Cpu, const T* x, T* y, int64_t count);
 template <class T>
 void tanh_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite write);
+// y (+)= x rounded to bf16
+template <class T>
+void put_bf16(Cpu, const T* x, T* y, int64_t count, GradWrite write);
 
 }  // namespace engine::kernels

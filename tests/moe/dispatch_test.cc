@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "tests/support/model_fixture.h"
@@ -18,14 +21,18 @@ struct Plan {
   int64_t dropped;
 };
 
+// With gates: batch priority, unless another rule is given.
 Plan plan_of(const Ints& chosen, int64_t k, int64_t experts, int64_t capacity = 0,
-             int64_t group_tokens = 0) {
+             int64_t group_tokens = 0, const naive::Vec& gates = {},
+             moe::SlotRule rule = moe::SlotRule::kBatchPriority) {
   engine::StepArena arena;
   fill_with_nan(arena, 100'000);
   engine::Tape tape(arena);
   const auto n = static_cast<int64_t>(chosen.size()) / k;
   const moe::DispatchPlan p =
-      moe::make_plan(tape, view(chosen, {n, k}), experts, capacity, group_tokens);
+      moe::make_plan(tape, view(chosen, {n, k}), experts, capacity, group_tokens,
+                     gates.empty() ? moe::SlotRule::kTokenOrder : rule,
+                     gates.empty() ? engine::Tensor{} : view(gates, {n, experts}));
   CHECK(p.expert_of.shape() == engine::Shape{n, k});
   CHECK(p.map.slot_of.shape() == engine::Shape{n, k});
   CHECK(p.offset.shape() == engine::Shape{experts + 1});
@@ -108,6 +115,75 @@ TEST_CASE("dispatch: who is dropped, four tokens, three experts with one place")
   check_plan(p, 3);
 }
 
+TEST_CASE("dispatch: batch priority serves the surest tokens first") {
+  const naive::Vec gates = {.5, .3, .2, .6, .1, .3, .45, .15, .4, .2, .7, .1};
+  const Ints chosen = {0, 1, 0, 2, 0, 2, 1, 0};
+  const Plan p = plan_of(chosen, 2, 3, 1, 4, gates);
+  CHECK(p.expert_of == Ints{-1, -1, 0, 2, -1, -1, 1, -1});
+  check_plan(p, 3);
+  // Groups are served by themselves, and without a capacity the order is of no account.
+  CHECK(plan_of(chosen, 2, 3, 1, 2, gates).expert_of == Ints{-1, 1, 0, 2, 0, 2, 1, -1});
+  CHECK(plan_of(chosen, 2, 3, 0, 4, gates).expert_of == chosen);
+  // Equal gates, and those that are no number, go in the order of the tokens.
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(plan_of({0, 0, 0}, 1, 2, 2, 3, {.6, .4, .6, .4, .6, .4}).expert_of == Ints{0, 0, -1});
+  CHECK(plan_of({0, 0, 0}, 1, 2, 1, 3, {nan, nan, nan, nan, .6, .4}).expert_of == Ints{-1, -1, 0});
+  CHECK(plan_of({0, 0}, 1, 2, 1, 2, {nan, nan, nan, nan}).expert_of == Ints{0, -1});
+}
+
+TEST_CASE("dispatch: experts take the tokens that prefer them most") {
+  using moe::SlotRule;
+  const naive::Vec gates = {.5, .3, .2, .6, .1, .3, .45, .15, .4, .2, .7, .1};
+  const Ints ranking = {0, 1, 2, 0, 2, 1, 0, 2, 1, 1, 0, 2};
+  const Plan one = plan_of(ranking, 3, 3, 1, 4, gates, SlotRule::kExpertChoice);
+  // Expert 0 takes token 1, expert 1 token 3, expert 2 token 2; token 0 is left out.
+  CHECK(one.expert_of == Ints{-1, -1, -1, 0, -1, -1, -1, 2, -1, 1, -1, -1});
+  CHECK(one.choice_of_slot == Ints{3, 9, 7});
+  CHECK(one.dropped == 1);
+  const Plan two = plan_of(ranking, 3, 3, 2, 4, gates, SlotRule::kExpertChoice);
+  CHECK(two.expert_of == Ints{0, 1, -1, 0, 2, -1, -1, 2, -1, 1, -1, -1});
+  CHECK(two.dropped == 0);
+  const Plan all = plan_of(ranking, 3, 3, 4, 4, gates, SlotRule::kExpertChoice);
+  CHECK(all.expert_of == ranking);
+  // Groups by themselves; equal gates go to the earlier token.
+  CHECK(plan_of(ranking, 3, 3, 1, 2, gates, SlotRule::kExpertChoice).expert_of ==
+        Ints{-1, 1, -1, 0, 2, -1, 0, 2, -1, 1, -1, -1});
+  CHECK(plan_of({0, 1, 0, 1}, 2, 2, 1, 2, {.5, .5, .5, .5}, SlotRule::kExpertChoice).expert_of ==
+        Ints{0, 1, -1, -1});
+  CHECK(caught([&] {
+          plan_of({0, 1}, 1, 2, 1, 2, {.5, .5, .5, .5}, SlotRule::kExpertChoice);
+        }).is(ErrorKind::kShape));
+}
+
+TEST_CASE("dispatch: experts' choices against sorting, in every group") {
+  const int64_t n = 60, experts = 5;
+  const Chosen c = random_choices(n, experts, experts, 9);
+  for (const auto& [capacity, group] : {std::pair{1, 60}, {7, 20}, {3, 4}, {12, 12}}) {
+    const Plan p =
+        plan_of(c.expert, experts, experts, capacity, group, c.gates, moe::SlotRule::kExpertChoice);
+    int64_t unserved = 0, wrong = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t taken = 0;
+      for (int64_t j = 0; j < experts; ++j) {
+        const int32_t e = c.expert[i * experts + j];
+        int64_t better = 0;  // tokens of the group that e likes more
+        for (int64_t other = i / group * group; other < (i / group + 1) * group; ++other) {
+          better += c.gates[other * experts + e] > c.gates[i * experts + e] ? 1 : 0;
+        }
+        const bool takes = better < capacity;
+        wrong += p.expert_of[i * experts + j] == (takes ? e : -1) ? 0 : 1;
+        taken += takes ? 1 : 0;
+      }
+      unserved += taken == 0 ? 1 : 0;
+    }
+    CHECK(wrong == 0);
+    CHECK(p.dropped == unserved);
+    for (int64_t e = 0; e < experts; ++e) {
+      CHECK(p.offset[e + 1] - p.offset[e] == std::min<int64_t>(capacity, group) * (n / group));
+    }
+  }
+}
+
 TEST_CASE("dispatch: the first choice of a late token comes before the second of an early one") {
   // Both want expert 0, which has one place: token 0 as its second choice, token 1 as its first.
   CHECK(plan_of({1, 0, 0, 1}, 2, 2, 1, 2).expert_of == Ints{1, -1, 0, -1});
@@ -132,20 +208,23 @@ TEST_CASE("dispatch: drops what the naive routing drops, in every group") {
                                                             {8, 2, 1, 40, 2}}) {
     const int64_t n = int64_t{group} * groups;
     const Chosen c = random_choices(n, experts, k, 5);
-    const Plan p = plan_of(c.expert, k, experts, capacity, group);
-    check_plan(p, experts);
-    naive::Indices want(static_cast<size_t>(n * k));
-    naive::Vec weight(want.size());
-    for (int64_t begin = 0; begin < n; begin += group) {
-      naive::route(&c.gates[static_cast<size_t>(begin * experts)], group, experts, k, capacity,
-                   naive::Priority::kVanilla, &want[static_cast<size_t>(begin * k)],
-                   &weight[static_cast<size_t>(begin * k)]);
-    }
-    CHECK(naive::Indices(p.expert_of.begin(), p.expert_of.end()) == want);
-    CHECK((p.dropped > 0) == (capacity < group && experts != 2));
-    // No group gives more to an expert than it has places.
-    for (int64_t e = 0; e < experts; ++e) {
-      CHECK(p.offset[e + 1] - p.offset[e] <= capacity * groups);
+    for (const auto priority : {naive::Priority::kVanilla, naive::Priority::kBatch}) {
+      const bool batch = priority == naive::Priority::kBatch;
+      const Plan p = plan_of(c.expert, k, experts, capacity, group, batch ? c.gates : naive::Vec{});
+      check_plan(p, experts);
+      naive::Indices want(static_cast<size_t>(n * k));
+      naive::Vec weight(want.size());
+      for (int64_t begin = 0; begin < n; begin += group) {
+        naive::route(&c.gates[static_cast<size_t>(begin * experts)], group, experts, k, capacity,
+                     priority, &want[static_cast<size_t>(begin * k)],
+                     &weight[static_cast<size_t>(begin * k)]);
+      }
+      CHECK(naive::Indices(p.expert_of.begin(), p.expert_of.end()) == want);
+      CHECK((p.dropped > 0) == (capacity < group && experts != 2));
+      // No group gives more to an expert than it has places.
+      for (int64_t e = 0; e < experts; ++e) {
+        CHECK(p.offset[e + 1] - p.offset[e] <= capacity * groups);
+      }
     }
     check_plan(plan_of(c.expert, k, experts), experts);
   }

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
+#include "engine/core/precision.h"
 #include "tests/reference/naive_layers.h"
 #include "tests/support/bits.h"
 #include "tests/support/gradcheck.h"
@@ -307,6 +310,143 @@ TEST_CASE("moe layer: parameters may be left alone, the tokens' gradient stays t
   for (const auto& [name, grad] : params_of(h.store, Slab::kGrad)) {
     CHECK(grad == naive::Vec(grad.size(), 0));
   }
+}
+
+TEST_CASE("moe layer: another K at evaluation, of which the capacity knows") {
+  moe::MoeConfig c = with_capacity({.experts = 4, .top_k = 2, .eval_top_k = 3}, 1);
+  c.eval_capacity_factor = 1;
+  Harness h(c);
+  h.run();
+  CHECK(h.routing.top_k == 2);
+  CHECK(h.routing.capacity == 6);
+  h.run({.mode = nn::Mode::kEval});
+  CHECK(h.routing.top_k == 3);
+  CHECK(h.routing.capacity == 9);  // 12 tokens, 3 choices, 4 experts
+  CHECK(h.routing.chosen.shape() == Shape{kN, 3});
+  CHECK(caught([] {
+          moe::MoeConfig{.experts = 4, .eval_top_k = 5}.check();
+        }).is(ErrorKind::kValue, {"eval_top_k"}));
+}
+
+TEST_CASE("moe layer: experts choose tokens") {
+  moe::MoeConfig c{.experts = 4, .noise_std = 0.5};
+  c.chooser = moe::Chooser::kExperts;
+  c.capacity_factor = 1.5;
+  c.capacity_multiple_of = 1;
+  c.group_images = 2;
+  Harness h(c);
+  h.run();
+  const moe::Routing& r = h.routing;
+  CHECK(r.top_k == 4);
+  CHECK(r.expert_choice);
+  CHECK(r.capacity == 3);  // two images of 3 tokens, factor 1.5, 4 experts: 2.25
+  CHECK(r.choices_per_token() == 1);
+  naive::Vec want = h.residual;
+  std::set<int64_t> degrees;
+  for (int64_t e = 0; e < 4; ++e) {
+    CHECK(h.offset[e + 1] - h.offset[e] == 2 * 3);
+    const naive::Vec out = h.expert_of(e, h.x);
+    for (int64_t i = 0; i < kN * kWidth; ++i) {
+      const auto first = h.expert.begin() + i / kWidth * 4;
+      if (std::find(first, first + 4, e) != first + 4) {
+        want[i] += h.gates[i / kWidth * 4 + e] * out[i];
+      }
+    }
+  }
+  CHECK(error_of(h.y, want) <= 1e-13);
+  for (int64_t n = 0; n < kN; ++n) {
+    degrees.insert(std::count_if(h.expert.begin() + n * 4, h.expert.begin() + n * 4 + 4,
+                                 [](int64_t e) { return e >= 0; }));
+  }
+  CHECK(degrees.size() > 1);
+  // At evaluation an image is a group, so that it is alone in its choice; with a factor of its own
+  // the groups are those of training.
+  h.run({.mode = nn::Mode::kEval});
+  CHECK(h.routing.capacity == 2);
+  c.eval_capacity_factor = 1;
+  Harness groups(c);
+  groups.run({.mode = nn::Mode::kEval});
+  CHECK(groups.routing.capacity == 2);  // of six tokens
+  CHECK(groups.offset.back() == 2 * 4 * 2);
+  CHECK(h.offset.back() == 4 * 4 * 2);
+  CHECK(c.mixes_images_at_evaluation());
+  // The largest factor: every expert takes all.
+  c.capacity_factor = 100;
+  Harness full(c);
+  full.run();
+  CHECK(full.routing.capacity == 6);
+  CHECK(full.routing.dropped == 0);
+  Harness mixture({.experts = 4, .top_k = 4, .noise_std = 0.5});
+  mixture.run();
+  CHECK(error_of(full.y, mixture.y) <= 1e-13);
+  CHECK(error_of(full.grad("router.weight"), mixture.grad("router.weight")) <= 1e-12);
+}
+
+TEST_CASE("moe layer: bf16 on the way into the experts and out of them") {
+  const auto rounded = [](naive::Vec v) {
+    for (double& x : v) x = engine::to_float(engine::to_bf16(static_cast<float>(x)));
+    return v;
+  };
+  Harness h({.experts = 4, .top_k = 2, .noise_std = 0.5, .bf16_dispatch = true});
+  h.run();
+  naive::Vec want = h.residual;
+  for (int64_t e = 0; e < 4; ++e) {
+    const naive::Vec out = rounded(h.expert_of(e, rounded(h.x)));
+    for (int64_t i = 0; i < kN * kWidth; ++i) {
+      const auto first = h.chosen.begin() + i / kWidth * 2;
+      if (std::find(first, first + 2, e) != first + 2) {
+        want[i] += h.gates[i / kWidth * 4 + e] * out[i];
+      }
+    }
+  }
+  CHECK(error_of(h.y, want) <= 1e-13);
+  Harness exact({.experts = 4, .top_k = 2, .noise_std = 0.5});
+  exact.run();
+  CHECK(exact.gates == h.gates);  // the router sees the tokens as they are
+  CHECK(error_of(h.y, exact.y) > 1e-5);
+  CHECK(error_of(h.y, exact.y) < 1e-2);
+  CHECK(error_of(h.dx, exact.dx) > 1e-5);
+  CHECK(error_of(h.dx, exact.dx) < 2e-2);
+}
+
+TEST_CASE("moe layer: a dropout mask of slots is the same for all experts") {
+  moe::MoeConfig c{.experts = 4, .top_k = 2, .noise_std = 0.5, .expert_dropout = 0.5};
+  c.dropout_mask = moe::DropoutMask::kSlot;
+  // An expert's output is its mask: no hidden layer, and a bias of 1.
+  const auto outputs = [](Harness& h) {
+    set_param(h.store, "experts.down.weight", naive::Vec(4 * kHidden * kWidth, 0));
+    set_param(h.store, "experts.down.bias", naive::Vec(4 * kWidth, 1));
+    h.residual.assign(h.residual.size(), 0);
+    h.run();
+    return h.y;
+  };
+  Harness h(c);
+  const naive::Vec y = outputs(h);
+  // An element of a token's row is one of the four sums that two masks of 0 or 2 allow; which of
+  // them must be a function of the two slots' places in their experts.
+  std::vector<int64_t> place(kN * 2, 0), next(4, 0);
+  for (int64_t i = 0; i < kN * 2; ++i) place[i] = next[h.expert[i]]++;
+  CHECK(*std::max_element(next.begin(), next.end()) > 1);
+  std::map<std::pair<int64_t, int64_t>, int> seen;  // (place, element) -> is it kept?
+  for (int64_t n = 0; n < kN; ++n) {
+    const double a = h.weight[n * 2], b = h.weight[n * 2 + 1];
+    for (int64_t i = 0; i < kWidth; ++i) {
+      int found = -1;
+      for (int mask = 0; mask < 4; ++mask) {
+        const double sum = 2 * a * (mask & 1) + 2 * b * (mask >> 1);
+        if (std::abs(sum - y[n * kWidth + i]) < 1e-12) found = mask;
+      }
+      REQUIRE(found >= 0);
+      for (int j = 0; j < 2; ++j) {
+        const int kept = (found >> j) & 1;
+        const auto [at, is_new] = seen.try_emplace({place[n * 2 + j], i}, kept);
+        CHECK((is_new || at->second == kept));
+      }
+    }
+  }
+  c.dropout_mask = moe::DropoutMask::kToken;
+  Harness by_token(c);
+  CHECK(outputs(by_token) != y);
 }
 
 TEST_CASE("moe layer: masks that a caller brings act after GELU and on the output") {

@@ -44,6 +44,14 @@ std::vector<Case> routing_cases() {
                      .dropout = true,
                      .drops = true});
   }
+  for (const int64_t k : {1, 2}) {
+    Case priority{.name = "batch priority, K = " + std::to_string(k),
+                  .config = with_capacity(small_vmoe(4, k), .8, 2),
+                  .losses = {.importance = 0.7, .load = 0.9},
+                  .drops = true};
+    priority.config.moe.batch_priority = true;
+    cases.push_back(priority);
+  }
   Case odd{.name = "seven experts, K = 3", .config = small_vmoe(7, 3)};
   odd.config.moe_layers = {1};
   cases.push_back(odd);
@@ -84,7 +92,7 @@ std::vector<Case> loss_cases() {
 }
 
 std::vector<Case> model_cases() {
-  std::vector<Case> cases(8);
+  std::vector<Case> cases(9);
   cases[0].name = "pre_logits";
   cases[0].config.vit.pre_logits = true;
   cases[1].name = "mean of the patches";
@@ -107,6 +115,9 @@ std::vector<Case> model_cases() {
   cases[7].config.moe.eval_capacity_factor = 0.9;
   cases[7].mode = nn::Mode::kEval;
   cases[7].drops = true;
+  cases[8].name = "evaluation with another K";
+  cases[8].config.moe.eval_top_k = 1;
+  cases[8].mode = nn::Mode::kEval;
   return cases;
 }
 
@@ -136,7 +147,8 @@ void check_case(const Case& one, double tolerance) {
   const Step got = run_step(bound, batch, one.losses, one.mode);
   const naive::Result want = naive::run(naive_config(c, one.losses, one.mode),
                                         params_of(bound.store), naive_inputs(batch, one.mode));
-  REQUIRE(margin(want, c.moe.experts, c.moe.top_k) > 1e-5);
+  const int64_t k = naive_config(c, one.losses, one.mode).top_k;
+  REQUIRE(margin(want, c.moe.experts, k) > 1e-5);
   CHECK((got.dropped > 0) == one.drops);
 
   REQUIRE(got.layers.size() == want.layers.size());

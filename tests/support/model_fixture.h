@@ -308,7 +308,8 @@ inline naive::Config naive_config(const moe::VmoeConfig& c, const Losses& losses
   n.classes = c.vit.classes;
   n.moe_layers = c.moe_layers;
   n.experts = c.moe.experts;
-  n.top_k = c.moe.top_k;
+  n.top_k = !train && c.moe.eval_top_k > 0 ? c.moe.eval_top_k : c.moe.top_k;
+  n.priority = c.moe.batch_priority ? naive::Priority::kBatch : naive::Priority::kVanilla;
   n.pre_logits = c.vit.pre_logits;
   n.gelu = c.vit.gelu == GeluForm::kErf ? naive::Gelu::kErf : naive::Gelu::kTanh;
   n.pool = c.vit.pool == nn::Pool::kToken ? naive::Pool::kToken : naive::Pool::kMean;

@@ -83,7 +83,11 @@ TEST_CASE("program: help, version and no verb") {
   CHECK(run("-h").out == help.out);
   const Result version = run("--version");
   CHECK(version.status == 0);
-  CHECK(version.out == std::string("robustmoe ") + tools::program_version() + "\n");
+  CHECK(version.out ==
+        std::string("robustmoe ") + tools::program_version() + "\n" + tools::build_facts());
+  for (const char* fact : {"compiler", "-march=", "Eigen 3.", "zlib 1.", "devices       cpu"}) {
+    CHECK_MESSAGE(contains(version.out, fact), fact);
+  }
   CHECK(run("2>/dev/null").status == 2);
 }
 
@@ -126,6 +130,7 @@ TEST_CASE("recipes: the list and one recipe") {
     const train::Config read = train::parse_config(one.out, name, train::Origin::kFile);
     CHECK(train::config_hash(read) == train::config_hash(train::load_config(name)));
   }
+  CHECK(contains(list.out, "| `schedule.peak` | 5e-4 | 0.00075 | 0.001 |"));
   const Result changed = run("recipes quick-prc --set moe.layers=1,2 --set train.seed=5");
   CHECK(contains(changed.out, "layers = \"1,2\"  # --set\n"));
   CHECK(contains(changed.out, "seed = 5  # --set\n"));

@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tests/tools/program.h"
@@ -78,6 +79,47 @@ TEST_CASE("compare: the first run against the others") {
   // One line, and so no table before it.
   check_fails("compare " + high + " " + low + " --first-highest mutual", 2,
               {"--first-highest is mutual", "mutual_information", "margin_mean"});
+}
+
+TEST_CASE("compare: paired by seed, arms told apart by their settings") {
+  const TempFolder folder;
+  const auto arm = [&](const std::string& name, int seed, double accuracy, const char* information,
+                       const std::string& settings) {
+    const std::string dir = put_run(folder, name + "-seed" + std::to_string(seed), accuracy,
+                                    "0.25, 0.25, 0.25, 0.25", information);
+    put(dir + "/config.toml",
+        "base = \"quick-vmoe\"\n[train]\nseed = " + std::to_string(seed) + "\n" + settings);
+    return dir + " ";
+  };
+  const std::string prc = "[prc]\nform = \"paper\"\n[data]\ntwo_view = true\n";
+  const std::string base = arm("base", 0, 0.5, "0.1", "") + arm("base", 1, 0.6, "0.2", "") +
+                           arm("base", 2, 0.7, "0.3", "");
+  const std::string other = arm("prc", 1, 0.63, "0.3", prc) + arm("prc", 2, 0.72, "0.5", prc);
+  const Result table = run("compare --paired " + base + other);
+  CHECK(table.status == 0);
+  for (const char* part : {"base (n 3)", "prc (n 2)", "60.00 +- 5.77", "67.50 +- 4.50",
+                           "minus base", "+2.50 p 0.063", "+0.1500 p 0.102"}) {
+    CHECK_MESSAGE(contains(table.out, part), part);
+  }
+  const nlohmann::json json =
+      nlohmann::json::parse(run("compare --paired --json - " + base + other).out);
+  const nlohmann::json& accuracy = json["figures"][0];
+  CHECK(accuracy["figure"] == "accuracy");
+  CHECK(accuracy["arms"][1]["difference"]["n"] == 2);
+  CHECK(accuracy["arms"][1]["difference"]["mean"].get<double>() == doctest::Approx(2.5));
+  CHECK(accuracy["arms"][1]["difference"]["p_above_0"].get<double>() ==
+        doctest::Approx(0.0628).epsilon(0.01));
+  CHECK_FALSE(accuracy["arms"][0].contains("difference"));
+  // One seed: a difference, but no error and no test.
+  const Result single =
+      run("compare --paired " + arm("a", 5, 0.5, "0.1", "") + arm("b", 5, 0.6, "0.2", prc));
+  CHECK(contains(single.out, "50.00 +- ?"));
+  CHECK(contains(single.out, "+10.00\n"));
+  check_fails("compare --paired " + base + arm("again", 0, 0.5, "0.1", ""), 1,
+              {"again-seed0", "base-seed0", "the same seed 0"});
+  check_fails("compare --paired " + base + arm("far", 9, 0.5, "0.1", prc), 1,
+              {"no seed of far is one of base"});
+  check_fails("compare " + base + "--json x", 2, {"--json goes with --paired"});
 }
 
 TEST_CASE("compare: what cannot be compared") {

@@ -113,6 +113,23 @@ TEST_CASE("audit: text, JSON and dump") {
             .size() == 1);
 }
 
+TEST_CASE("audit: a way into noise") {
+  const TempFolder folder;
+  make_run(folder / "run");
+  const std::string audit =
+      "audit" + on(folder / "run") + "--noise-levels none --noise-path 8:0.4 ";
+  const json path = json::parse(run(audit + "--json -").out)["noise_path"];
+  CHECK(path["steps"] == 8);
+  CHECK(path["sigma"] == 0.4);
+  CHECK(path["n_images"] == 30);
+  CHECK(path["set_changes"].size() == 2);
+  CHECK(path["largest_logit_step"] >= path["mean_logit_step"]);
+  CHECK(contains(run(audit).out, "On a straight way of 8 steps into noise of sigma 0.400"));
+  for (const char* wrong : {"8", "8:", ":0.2", "0:0.2", "8:0", "8:0.2x", "8:-1", "x:0.2"}) {
+    check_fails("audit" + on(folder / "run") + "--noise-path " + wrong, "STEPS:SIGMA", 2);
+  }
+}
+
 TEST_CASE("eval, audit: capacity at evaluation is said") {
   const TempFolder folder;
   make_run(folder / "run", {"moe.dispatch=capacity", "moe.eval_capacity_factor=1"});

@@ -485,7 +485,8 @@ TEST_CASE("audit: the dump gives the same figures again") {
         std::vector<std::string>{"moe.dispatch=capacity", "moe.eval_capacity_factor=0.5",
                                  "moe.capacity_multiple_of=1", "moe.group_images=8"}}) {
     const SmallModel small(kData, settings);
-    const train::AuditOptions options{3, {0.1, 1}, folder / "dump.safetensors"};
+    const train::AuditOptions options{
+        .seed = 3, .noise_sigmas = {0.1, 1}, .dump_path = folder / "dump.safetensors"};
     const HalfBlack images(*small.test);
     const train::AuditResult result =
         train::audit_model(small.model.vmoe, small.config, images, options);

@@ -99,7 +99,7 @@ TEST_CASE("config: every key once, with a doc, in groups that are not split") {
     // The default lies in its own range.
     CHECK(parse_error("[" + group + "]\n" + field.name() + " = " + train::toml_value(field)) == "");
   });
-  CHECK(groups.size() == 11);
+  CHECK(groups.size() == 12);
   CHECK(keys.size() > 60);
 }
 
@@ -122,8 +122,8 @@ TEST_CASE("config: wrong types, ranges and choices say what is valid") {
   CHECK(parse_error("[moe]\nexperts = 0\n") ==
         "my.toml:2: moe.experts is 0, expected an integer from 1 to 4096");
   CHECK(parse_error("[prc]\nform = \"papper\"\n") ==
-        "my.toml:2: prc.form is \"papper\", expected one of none, paper, fork; the nearest is "
-        "paper");
+        "my.toml:2: prc.form is \"papper\", expected one of none, paper, fork, l2, jsd; the "
+        "nearest is paper");
   CHECK(contains(parse_error("[train]\nseed = -1\n"),
                  "expected an integer from 0 to 9007199254740991"));
   CHECK(contains(parse_error("[train]\nema = 1\n"), "a number of at least 0 and below 1"));

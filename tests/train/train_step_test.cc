@@ -131,7 +131,19 @@ TEST_CASE("train_step: the terms add up to the total") {
     const train::LossTerms loss = run.next().loss;
     CHECK(loss.cross_entropy == doctest::Approx(std::log(10)).epsilon(0.2));
     for (const double term : {loss.importance, loss.load, loss.prc}) CHECK(term > 0);
+    CHECK(loss.gshard == 0);
+    CHECK(loss.entropy == 0);
     CHECK(loss.total == near(loss.cross_entropy + loss.importance + loss.load + loss.prc));
+    Run more(with(kEverything, {std::string("train.micro_batch=") + micro, "prc.form=jsd",
+                                "moe.gshard_weight=0.1", "moe.entropy_weight=0.2"}));
+    const train::LossTerms other = more.next().loss;
+    CHECK(other.importance == loss.importance);
+    // Two layers of 4 experts, near-uniform at the start.
+    CHECK(other.gshard == doctest::Approx(0.1 * 2).epsilon(0.1));
+    CHECK(other.entropy == doctest::Approx(0.2 * 2 * std::log(4)).epsilon(0.2));
+    CHECK(other.prc > 0);
+    CHECK(other.total == near(other.cross_entropy + other.importance + other.load + other.gshard +
+                              other.entropy + other.prc));
   }
   // Weights are applied: half the weight, half the term.
   Run full(kEverything), half(with(kEverything, {"moe.importance_weight=0.0025"}));
@@ -158,6 +170,23 @@ TEST_CASE("train_step: terms of PRC") {
   CHECK(a.cross_entropy == b.cross_entropy);
   CHECK(c.prc == 0);
   CHECK(c.prc_pairs == 0);
+}
+
+TEST_CASE("train_step: distances in the place of PRC, and which router outputs pairs compare") {
+  for (const char* form : {"prc.form=paper", "prc.form=l2", "prc.form=jsd"}) {
+    Run clean(with(kEverything, {form})), noisy(with(kEverything, {form, "prc.router=noisy"})),
+        quiet(
+            with(kEverything, {form, "prc.router=noisy", "moe.noise_std=0", "moe.load_weight=0"})),
+        quiet_clean(with(kEverything, {form, "moe.noise_std=0", "moe.load_weight=0"}));
+    CHECK(clean.next().loss.prc != noisy.next().loss.prc);
+    CHECK(quiet.next().loss.prc == quiet_clean.next().loss.prc);
+  }
+  Run once(with(kEverything, {"prc.form=l2"})),
+      thrice(with(kEverything, {"prc.form=l2", "prc.weight=3"}));
+  const train::LossTerms a = once.next().loss, b = thrice.next().loss;
+  CHECK(b.prc == near(3 * a.prc));
+  CHECK(a.prc_pairs > 0);
+  CHECK(a.prc_diagonal == 0);
 }
 
 TEST_CASE("train_step: accuracy and loads are those of the step's own views") {

@@ -31,6 +31,22 @@ std::vector<double> noise_levels(const std::string& list) {
   return levels;
 }
 
+// "64:0.2".
+void set_noise_path(const std::string& text, train::AuditOptions& what) {
+  const size_t colon = std::min(text.find(':'), text.size());
+  const char *begin = text.data(), *end = text.data() + text.size();
+  const auto steps = std::from_chars(begin, begin + colon, what.path_steps);
+  const auto sigma = std::from_chars(std::min(begin + colon + 1, end), end, what.path_sigma);
+  const bool read = steps.ec == std::errc() && steps.ptr == begin + colon &&
+                    sigma.ec == std::errc() && sigma.ptr == end;
+  if (!read || what.path_steps < 1 || what.path_steps > 100000 || !(what.path_sigma > 0) ||
+      what.path_sigma > kLargestNoise) {
+    throw UsageError(
+        "--noise-path is " + text +
+        ", expected STEPS:SIGMA such as 64:0.2, at least one step and a sigma above 0");
+  }
+}
+
 Options audit_options() {
   Options options("audit",
                   "What happens inside the MoE layers: routing match of two views, confidence, "
@@ -41,6 +57,10 @@ Options audit_options() {
                     "standard deviations of Gaussian noise, black being 0 and white 1; none: "
                     "no noise",
                     "0.05,0.1,0.2", "LIST");
+  options.add_value("noise-path",
+                    "follow each image on a straight way into noise: so many equal steps, up to "
+                    "this deviation, such as 64:0.2",
+                    "", "STEPS:SIGMA");
   options.add_value("dump", "write the rows behind the figures", "", "FILE.safetensors");
   return options;
 }
@@ -52,8 +72,10 @@ int run_audit(int argc, char** argv) {
   if (!options.parse(argc, argv)) return 0;
   if (options.integer("seed") < 0) throw UsageError("audit: --seed must not be negative");
   const auto seed = static_cast<uint64_t>(options.integer("seed"));
-  const train::AuditOptions what{seed, noise_levels(options.get("noise-levels")),
-                                 options.get("dump")};
+  train::AuditOptions what{.seed = seed,
+                           .noise_sigmas = noise_levels(options.get("noise-levels")),
+                           .dump_path = options.get("dump")};
+  if (options.has("noise-path")) set_noise_path(options.get("noise-path"), what);
   if (!what.dump_path.empty()) check_writable(what.dump_path);
   const CheckpointInput input = open_checkpoint_input(options);
   const train::Config& config = input.loaded.config;

@@ -22,6 +22,7 @@ void add_checkpoint_options(Options& options) {
   options.add_value("limit", "only the first N images; 0: all", "0", "N");
   options.add_value("batch", "images at a time (default: the model's eval.batch)", "", "N");
   options.add_flag("ema", "take the averaged weights");
+  options.add_flag("skip-bad-images", "leave out and list pictures that cannot be read");
   options.add_value("threads", "threads; 0: all cores", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
 }
@@ -66,7 +67,7 @@ CheckpointInput open_checkpoint_input(const Options& options) {
   for (const std::string& warning : input.loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }
-  input.dataset = data::open_dataset(spec, split);
+  input.dataset = open_data(spec, split, options.has("skip-bad-images"));
   train::Config& config = input.loaded.config;
   check_fit(config, input.dataset->info(), spec);
   config.eval.limit = limit;

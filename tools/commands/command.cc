@@ -7,7 +7,9 @@ constexpr Command kCommands[] = {
     {"train", "train a model from a recipe, or continue a run", &run_train},
     {"eval", "measure the accuracy and loss of a trained model", &run_eval},
     {"audit", "look inside the MoE layers: match, load, confidence, noise", &run_audit},
+    {"predict", "classify pictures and show which experts their patches go to", &run_predict},
     {"compare", "one table from several runs", &run_compare},
+    {"export", "write a plain vision transformer under timm's names", &run_export},
     {"bench", "measure the speed of training steps", &run_bench},
     {"recipes", "list the recipes, or print one with every value and its source", &run_recipes},
 };

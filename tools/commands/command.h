@@ -2,6 +2,7 @@
 
 #include <iosfwd>
 #include <span>
+#include <string>
 
 #include "train/config.h"
 
@@ -18,6 +19,8 @@ struct Command {
 std::span<const Command> commands();
 
 const char* program_version();
+// How this program was built, a fact a line: compiler, instruction set, libraries, devices.
+std::string build_facts();
 
 // Each verb, in the file of its name.
 int run_compare(int argc, char** argv);
@@ -25,6 +28,8 @@ int run_bench(int argc, char** argv);
 int run_train(int argc, char** argv);
 int run_eval(int argc, char** argv);
 int run_audit(int argc, char** argv);
+int run_predict(int argc, char** argv);
+int run_export(int argc, char** argv);
 int run_recipes(int argc, char** argv);
 
 // Everything about one config: what `recipes NAME` prints.

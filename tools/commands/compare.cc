@@ -1,72 +1,23 @@
 #include <algorithm>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/names.h"
-#include "engine/core/error.h"
+#include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "tools/commands/paired_table.h"
+#include "tools/commands/run_figures.h"
+#include "train/file_io.h"
 
 namespace tools {
 namespace {
-
-using engine::check;
-using engine::ErrorKind;
-using nlohmann::json;
-
-// What eval and audit wrote about one run.
-struct RunFigures {
-  std::string name;
-  json eval, audit;
-};
-
-json read_json(const std::string& path) {
-  std::ifstream file(path);
-  check(file.good(), ErrorKind::kIo, path,
-        ": cannot be read; write it with robustmoe eval or audit --json ", path);
-  try {
-    return json::parse(file);
-  } catch (const json::exception& e) {
-    engine::fail(ErrorKind::kFormat, path, ": not JSON: ", e.what());
-  }
-}
-
-double number(const json& object, const std::string& key, const std::string& path) {
-  const auto at = object.find(key);
-  check(at != object.end() && at->is_number(), ErrorKind::kFormat, path, ": no number ", key);
-  return at->get<double>();
-}
-
-const json& layers_of(const RunFigures& run) {
-  const auto at = run.audit.find("layers");
-  check(at != run.audit.end() && at->is_array() && !at->empty(), ErrorKind::kFormat, run.name,
-        "/audit.json: no layers");
-  return *at;
-}
-
-std::string fixed(double value, int digits) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(digits) << value;
-  return text.str();
-}
 
 void add_row(std::ostream& out, const std::string& name, const std::vector<std::string>& cells) {
   out << "  " << std::left << std::setw(38) << name;
   for (const std::string& cell : cells) out << std::right << std::setw(18) << cell;
   out << "\n";
-}
-
-// Smallest share of all routed choices that any expert of a layer serves, in fair shares.
-double emptiest(const json& layer, const std::string& where) {
-  const auto load = layer.find("load_all_tokens");
-  check(load != layer.end() && load->is_array() && !load->empty(), ErrorKind::kFormat, where,
-        ": a layer without load_all_tokens");
-  double least = 1e300;
-  for (const json& share : *load) least = std::min(least, share.get<double>());
-  return least * static_cast<double>(load->size());
 }
 
 std::string table(const std::vector<RunFigures>& runs) {
@@ -78,34 +29,18 @@ std::string table(const std::vector<RunFigures>& runs) {
   };
   row("", [](const RunFigures& r) { return r.name.substr(r.name.find_last_of('/') + 1); });
   row("test accuracy, %", [](const RunFigures& r) {
-    const std::string path = r.name + "/eval.json";
-    return fixed(100 * number(r.eval, "accuracy", path), 2) + " +- " +
-           fixed(100 * number(r.eval, "accuracy_se", path), 2);
+    return fixed(100 * r.of_eval("accuracy"), 2) + " +- " +
+           fixed(100 * r.of_eval("accuracy_se"), 2);
   });
-  const struct {
-    const char *key, *name;
-    double factor;
-    int digits;
-  } kFigures[] = {{"match_top1", "same first expert, %", 100, 2},
-                  {"match_top1_chance", "  by chance, %", 100, 2},
-                  {"mutual_information", "mutual information, nats", 1, 4},
-                  {"effective_experts_all_tokens", "effective experts", 1, 2},
-                  {"confidence_first", "mean probability of the first", 1, 4},
-                  {"margin_mean", "margin, first - second", 1, 4}};
-  for (size_t l = 0; l < layers_of(runs[0]).size(); ++l) {
-    const std::string block = std::to_string(layers_of(runs[0])[l].value("layer", -1));
-    out << "  MoE layer in block " << block << "\n";
-    for (const auto& figure : kFigures) {
+  for (size_t l = 0; l < runs[0].layers().size(); ++l) {
+    out << "  MoE layer in block " << runs[0].block(l) << "\n";
+    for (const LayerFigure& figure : kLayerFigures) {
       row(std::string("  ") + figure.name, [&](const RunFigures& r) {
-        check(l < layers_of(r).size(), ErrorKind::kValue, r.name, ": fewer MoE layers than ",
-              runs[0].name);
-        return fixed(figure.factor * number(layers_of(r)[l], figure.key, r.name + "/audit.json"),
-                     figure.digits);
+        return fixed(figure.factor * r.of_layer(l, figure.key), figure.digits);
       });
     }
-    row("  emptiest expert, fair shares", [&](const RunFigures& r) {
-      return fixed(emptiest(layers_of(r)[l], r.name + "/audit.json"), 3);
-    });
+    row("  emptiest expert, fair shares",
+        [&](const RunFigures& r) { return fixed(r.emptiest(l), 3); });
   }
   return out.str();
 }
@@ -115,20 +50,20 @@ std::vector<std::string> missed_bars(const RunFigures& run, const Options& optio
   std::vector<std::string> missed;
   if (options.has("min-accuracy")) {
     const double bar = options.number("min-accuracy");
-    const double accuracy = number(run.eval, "accuracy", run.name + "/eval.json");
+    const double accuracy = run.of_eval("accuracy");
     if (!(accuracy >= bar)) {
       missed.push_back(run.name + ": accuracy " + fixed(100 * accuracy, 2) + " % is below " +
                        fixed(100 * bar, 2) + " %");
     }
   }
-  for (const json& layer : layers_of(run)) {
-    const std::string block = " in block " + std::to_string(layer.value("layer", -1));
-    if (options.has("no-dead-experts") && emptiest(layer, run.name) <= 0) {
+  for (size_t l = 0; l < run.layers().size(); ++l) {
+    const std::string block = " in block " + std::to_string(run.block(l));
+    if (options.has("no-dead-experts") && run.emptiest(l) <= 0) {
       missed.push_back(run.name + ": a dead expert" + block);
     }
     if (!options.has("min-effective-experts")) continue;
     const double bar = options.number("min-effective-experts");
-    const double experts = number(layer, "effective_experts_all_tokens", run.name + "/audit.json");
+    const double experts = run.of_layer(l, "effective_experts_all_tokens");
     if (!(experts >= bar)) {
       missed.push_back(run.name + ": " + fixed(experts, 2) + " effective experts" + block +
                        ", fewer than " + fixed(bar, 2));
@@ -140,7 +75,7 @@ std::vector<std::string> missed_bars(const RunFigures& run, const Options& optio
 // UsageError unless `key` is a number of the run's layers.
 void check_figure(const RunFigures& run, const std::string& key) {
   std::vector<std::string> keys;
-  for (const auto& [name, value] : layers_of(run)[0].items()) {
+  for (const auto& [name, value] : run.layers()[0].items()) {
     if (value.is_number() && name != "layer") keys.push_back(name);
   }
   if (std::find(keys.begin(), keys.end(), key) != keys.end()) return;
@@ -150,27 +85,29 @@ void check_figure(const RunFigures& run, const std::string& key) {
 // One line for every layer and run whose figure the first run's is not above.
 std::vector<std::string> not_below_first(const std::vector<RunFigures>& runs,
                                          const std::string& key) {
+  check_figure(runs[0], key);
   std::vector<std::string> missed;
-  for (size_t l = 0; l < layers_of(runs[0]).size(); ++l) {
-    const auto figure = [&](const RunFigures& run) {
-      return number(layers_of(run)[l], key, run.name + "/audit.json");
-    };
-    const double first = figure(runs[0]);
+  for (size_t l = 0; l < runs[0].layers().size(); ++l) {
+    const double first = runs[0].of_layer(l, key);
     for (size_t r = 1; r < runs.size(); ++r) {
-      if (first > figure(runs[r])) continue;
+      const double other = runs[r].of_layer(l, key);
+      if (first > other) continue;
       missed.push_back(runs[0].name + ": " + key + " " + fixed(first, 4) + " in block " +
-                       std::to_string(layers_of(runs[0])[l].value("layer", -1)) + " is not above " +
-                       fixed(figure(runs[r]), 4) + " of " + runs[r].name);
+                       std::to_string(runs[0].block(l)) + " is not above " + fixed(other, 4) +
+                       " of " + runs[r].name);
     }
   }
   return missed;
 }
 
-}  // namespace
-
-int run_compare(int argc, char** argv) {
+Options compare_options() {
   Options options("compare", "one table from several runs' eval.json and audit.json");
-  options.add_positional("RUN", "run directories", 64);
+  options.add_positional("RUN", "run directories", 256);
+  options.add_flag("paired",
+                   "means over seeds, and by seed the differences to the first run's arm; runs "
+                   "whose config.toml differs in train.seed alone are an arm");
+  options.add_value("json", "with --paired: write the table as JSON; - for standard output", "",
+                    "FILE");
   options.add_value("min-accuracy", "fail unless every run reaches this share", "", "0..1");
   options.add_flag("no-dead-experts", "fail if an expert of any run serves no token");
   options.add_value("min-effective-experts", "fail unless every layer of every run has so many", "",
@@ -179,35 +116,46 @@ int run_compare(int argc, char** argv) {
                     "fail unless the first run has the highest figure in every layer; a key of "
                     "audit.json's layers such as mutual_information",
                     "", "KEY");
-  if (!options.parse(argc, argv)) return 0;
+  return options;
+}
+
+void check_usage(const Options& options) {
   if (options.positional().empty()) throw UsageError("compare needs run directories");
+  if (options.has("json") && !options.has("paired")) {
+    throw UsageError("compare: --json goes with --paired");
+  }
   for (const char* name : {"min-accuracy", "min-effective-experts"}) {
     if (options.has(name)) options.number(name);  // refuse before any work
   }
-  if (options.has("min-accuracy")) {
-    const double bar = options.number("min-accuracy");
-    if (bar < 0 || bar > 1) {
-      throw UsageError("compare: --min-accuracy is " + options.get("min-accuracy") +
-                       ", expected 0 to 1");
-    }
+  if (!options.has("min-accuracy")) return;
+  const double bar = options.number("min-accuracy");
+  if (bar < 0 || bar > 1) {
+    throw UsageError("compare: --min-accuracy is " + options.get("min-accuracy") +
+                     ", expected 0 to 1");
   }
+}
+
+}  // namespace
+
+int run_compare(int argc, char** argv) {
+  Options options = compare_options();
+  if (!options.parse(argc, argv)) return 0;
+  check_usage(options);
+  if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
   std::vector<RunFigures> runs;
-  for (std::string name : options.positional()) {
-    while (name.size() > 1 && name.back() == '/') name.pop_back();
-    runs.push_back({name, read_json(name + "/eval.json"), read_json(name + "/audit.json")});
-  }
-  const std::string text = table(runs);
+  for (const std::string& name : options.positional()) runs.push_back(read_figures(name));
+  const PairedTable shown =
+      options.has("paired") ? paired_table(runs) : PairedTable{table(runs), ""};
   std::vector<std::string> missed;
   for (const RunFigures& run : runs) {
     for (const std::string& line : missed_bars(run, options)) missed.push_back(line);
   }
   if (options.has("first-highest")) {
-    check_figure(runs[0], options.get("first-highest"));
     for (const std::string& line : not_below_first(runs, options.get("first-highest"))) {
       missed.push_back(line);
     }
   }
-  std::cout << text;
+  write_result(options, shown.text, shown.json);
   for (const std::string& line : missed) std::cout << "missed: " << line << "\n";
   return missed.empty() ? 0 : 1;
 }

@@ -7,6 +7,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "train/config.h"
+#include "train/ledger.h"
 #include "train/memory_plan.h"
 #include "train/model.h"
 
@@ -21,6 +22,8 @@ void print_list(std::ostream& out) {
     out << std::left << std::setw(static_cast<int>(width)) << recipe.name << "  "
         << train::recipe_summary(recipe) << "\n";
   }
+  out << "\nWhere the PRC paper, its published code and our defaults differ (train/LEDGER.md):\n\n"
+      << train::ledger_table();
 }
 
 // What the sizes of the model come to. Channels and classes that the data set will decide are

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
+#include "data/dataset.h"
 #include "tools/commands/options.h"
 #include "train/config.h"
 
@@ -10,6 +12,9 @@ namespace tools {
 
 // Threads of everything that follows; 0: all this process may use.
 void use_threads(int64_t threads);
+
+// As data::open_dataset; pictures that were skipped are counted and listed on standard error.
+std::unique_ptr<data::Dataset> open_data(const std::string& spec, data::Split split, bool skip_bad);
 
 // --NAME, if it was given, becomes the config's train.NAME. UsageError where it does not fit.
 void set_train_value(train::Config& config, const Options& options, const std::string& name);

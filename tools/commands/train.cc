@@ -20,7 +20,9 @@ Options train_options() {
   Options options("train", "train a model");
   options.add_value("recipe", "recipe name or TOML file (robustmoe recipes)", "", "NAME|FILE");
   options.add_value("data", "data set; the recipe's data.source if not given", "", "KIND:PATH");
+  options.add_flag("skip-bad-images", "same as --set data.skip_bad_images=true");
   options.add_value("out", "run directory (default: runs/RECIPE)", "", "DIR");
+  options.add_value("init", "weights to start from, same as --set init.from=PATH", "", "PATH");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_flag("resume", "continue the run in --out from its newest checkpoint");
   options.add_value("threads", "threads of the training (default: all cores)", "", "N");
@@ -39,12 +41,14 @@ train::Config config_from(const Options& options, const std::string& out) {
   train::Config config =
       train::load_config(from_run ? out + "/config.toml" : options.required("recipe"));
   if (options.has("data")) config.data.source = options.get("data");
+  if (options.has("skip-bad-images")) config.data.skip_bad_images = true;
   if (options.has("epochs")) {
     train::set_value(config, "train.steps=0");
   }
   for (const char* name : {"epochs", "steps", "seed", "threads", "device", "precision"}) {
     set_train_value(config, options, name);
   }
+  if (options.has("init")) train::set_value(config, "init.from=" + options.get("init"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
   return config;
 }
@@ -73,8 +77,9 @@ int run_train(int argc, char** argv) {
   train::Config config = config_from(options, out);
   engine::check(!config.data.source.empty(), engine::ErrorKind::kValue,
                 "no data set: give --data KIND:PATH, for example --data shapes:");
-  const auto training = data::open_dataset(config.data.source, data::Split::kTrain);
-  const auto test = data::open_dataset(config.data.source, data::Split::kTest);
+  const bool skip = config.data.skip_bad_images;
+  const auto training = open_data(config.data.source, data::Split::kTrain, skip);
+  const auto test = open_data(config.data.source, data::Split::kTest, skip);
   train::adapt_to_data(config, training->info());
   train::validate(config);
   use_threads(config.train.threads);

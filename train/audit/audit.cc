@@ -61,11 +61,17 @@ AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data:
         "there is nothing to compare; take more images or another augment.crop");
 
   data::Loader loader = data::Loader::evaluation(dataset, evaluation_loader(config));
+  std::optional<NoisePath> path;
+  if (options.path_steps > 0) {
+    path.emplace(config, options.seed, options.path_steps, options.path_sigma);
+  }
   while (const data::Batch* batch = loader.next()) {
     sweep.add(inference, *batch);
+    if (path) path->add(inference, *batch);
     if (dump) dump->add_sweep(*batch, sweep);
   }
   result.noise_sweep = sweep.figures();
+  if (path) result.noise_path = path->figures();
   if (dump) dump->write(options.dump_path, sweep);
   return result;
 }

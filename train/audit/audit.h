@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/dataset.h"
 #include "moe/vmoe.h"
 #include "train/audit/layer_audit.h"
+#include "train/audit/noise_path.h"
 #include "train/audit/noise_sweep.h"
 #include "train/config.h"
 #include "train/metrics.h"
@@ -16,6 +18,8 @@ namespace train {
 struct AuditOptions {
   uint64_t seed = 0;                      // of views and noise
   std::vector<double> noise_sigmas = {};  // 0 is always measured
+  int64_t path_steps = 0;                 // of a way into noise (noise_path.h), 0: none
+  double path_sigma = 0.2;                // where it ends
   std::string dump_path = {};             // empty: no dump (dump.h)
 };
 
@@ -23,6 +27,7 @@ struct AuditResult {
   int64_t n_images = 0;
   std::vector<LayerFigures> layers;     // a MoE layer, in block order
   std::vector<NoiseLevel> noise_sweep;  // the first is without noise
+  std::optional<NoisePathFigures> noise_path;
 };
 
 // What happens inside the MoE layers of a model, on the images of a data set in order
@@ -37,7 +42,8 @@ AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data:
                         const AuditOptions& options);
 
 // One JSON object on one line: `head`, accuracy of the plain views, n_images, `layers` with the
-// fields of LayerFigures by name, `noise_sweep` with those of NoiseLevel.
+// fields of LayerFigures by name, `noise_sweep` with those of NoiseLevel, and `noise_path`, where
+// there was one, with those of NoisePathFigures.
 std::string audit_json(const AuditResult& result, const Fields& head);
 
 // The same as tables for a person.

@@ -8,9 +8,10 @@ int64_t LoadCounter::count_token(const moe::Routing& routing, int64_t token) {
   const int32_t* given = routing.expert.data<const int32_t>() + token * k;
   int64_t dropped = 0;
   for (int64_t j = 0; j < k; ++j) {
-    ++counts_[chosen[j]];
+    if (!routing.expert_choice || given[j] >= 0) ++counts_[chosen[j]];
     dropped += given[j] < 0 ? 1 : 0;
   }
+  if (routing.expert_choice) return dropped == k ? 1 : 0;
   return dropped;
 }
 
@@ -20,7 +21,7 @@ void LoadCounter::add_pairs(const moe::Routing& routing, std::span<const AuditPa
     for (; end < pairs.size() && pairs[end].source == pairs[begin].source; ++end) {
       dropped += count_token(routing, pairs[end].left) + count_token(routing, pairs[end].right);
     }
-    dropped_.add(dropped, static_cast<int64_t>(end - begin) * 2 * routing.top_k);
+    dropped_.add(dropped, static_cast<int64_t>(end - begin) * 2 * routing.choices_per_token());
   }
 }
 
@@ -29,7 +30,7 @@ void LoadCounter::add_all(const moe::Routing& routing, int64_t sources) {
   for (int64_t i = 0; i < sources; ++i) {
     int64_t dropped = 0;
     for (int64_t t = 0; t < tokens; ++t) dropped += count_token(routing, i * tokens + t);
-    dropped_.add(dropped, tokens * routing.top_k);
+    dropped_.add(dropped, tokens * routing.choices_per_token());
   }
 }
 

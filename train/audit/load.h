@@ -13,7 +13,8 @@ namespace train {
 
 // Who gets the work. Every token has K choices; load_e is expert e's share of all choices
 // counted, against a fair share of 1 / E. Choices count as the router made them; those that
-// found no slot in their expert are the dropped share.
+// found no slot in their expert are the dropped share. Where experts choose tokens, load_e is e's
+// share of what all experts took, and tokens that none took are the dropped share.
 class LoadCounter {
  public:
   explicit LoadCounter(int64_t experts) : counts_(static_cast<size_t>(experts)) {}
@@ -30,7 +31,7 @@ class LoadCounter {
   const ClusteredShare& dropped() const { return dropped_; }
 
  private:
-  // Returns how many choices of the token were dropped.
+  // Returns how many of the token's choices_per_token() were dropped.
   int64_t count_token(const moe::Routing& routing, int64_t token);
 
   std::vector<int64_t> counts_;

@@ -2,8 +2,7 @@
 
 #include <cmath>
 
-#include "engine/core/parallel.h"
-#include "engine/core/rng.h"
+#include "train/audit/noise_direction.h"
 #include "train/audit/pairs.h"
 #include "train/audit/top_two.h"
 #include "train/model.h"
@@ -15,13 +14,6 @@ using engine::ErrorKind;
 using engine::Tensor;
 
 namespace {
-
-// What normalisation makes of one unit of the [0, 1] pixel range.
-float unit_of(const Config& config, int64_t channel) {
-  const std::vector<double>& stddev = config.augment.stddev;
-  if (stddev.empty()) return static_cast<float>(config.augment.high - config.augment.low);
-  return static_cast<float>(1 / stddev[stddev.size() == 1 ? 0 : static_cast<size_t>(channel)]);
-}
 
 void find_top1(const moe::Routing& r, int64_t images, std::vector<int32_t>& out) {
   const int64_t before = r.class_token ? 1 : 0, patches = r.tokens - before;
@@ -51,36 +43,16 @@ NoiseSweep::NoiseSweep(const Config& config, uint64_t seed, const std::vector<do
   rows_.top1.resize(sigmas_.size() * static_cast<size_t>(layers_));
 }
 
-void NoiseSweep::draw_directions(const data::Batch& batch) {
-  const int64_t plane = config_.model.image_size * config_.model.image_size;
-  const int64_t image = config_.model.channels * plane;
-  const engine::RngKey key(seed_, engine::Purpose::kNoiseSweep);
-  directions_.resize(batch.pixels.size());
-  noisy_.resize(batch.pixels.size());
-  engine::parallel_for(batch.views, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const engine::RngKey own = key.with(static_cast<uint64_t>(batch.samples[b]));
-      for (int64_t i = 0; i < image; ++i) {
-        directions_[b * image + i] =
-            unit_of(config_, i / plane) * static_cast<float>(own.normal(static_cast<uint64_t>(i)));
-      }
-    }
-  });
-}
-
 void NoiseSweep::add(Inference& inference, const data::Batch& batch) {
   find_flat_patches(pixels_of(batch, config_), config_.model.patch, rows_.flat);
-  if (sigmas_.size() > 1) draw_directions(batch);
+  if (sigmas_.size() > 1) draw_directions(config_, seed_, batch, directions_);
   for (size_t level = 0; level < sigmas_.size(); ++level) add_level(level, inference, batch);
 }
 
 void NoiseSweep::add_level(size_t level, Inference& inference, const data::Batch& batch) {
   Tensor images = pixels_of(batch, config_);
   if (level > 0) {
-    const auto sigma = static_cast<float>(sigmas_[level]);
-    engine::parallel_for(images.numel(), int64_t{1} << 14, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) noisy_[i] = batch.pixels[i] + sigma * directions_[i];
-    });
+    add_noise(batch.pixels, sigmas_[level], directions_, noisy_);
     images = Tensor(noisy_.data(), images.shape(), engine::Dtype::kF32, engine::Device::kCpu);
   }
   const moe::VmoeOutput& out = inference.run(images);

@@ -20,12 +20,8 @@ struct NoiseLevel {
   std::vector<double> top1_flips, top1_flips_se;
 };
 
-// Adds noise to images and compares (paper Fig. 1). An image has one direction z, whatever the
-// strength: element i (channel, row, column) of data-set image s is a standard normal, a pure
-// function of (seed, s, i), so that levels differ in nothing but their strength. The model
-// sees x + sigma * w_c * z with w_c what normalisation makes of one unit of the [0, 1] pixel
-// range: high - low, or 1 / stddev_c. Pixels are not clipped to that range: clipping would
-// make the noise of bright and dark pixels smaller and change its mean.
+// Adds noise to images and compares (paper Fig. 1). An image has one direction (noise_direction.h),
+// whatever the strength, so that levels differ in nothing but their strength.
 class NoiseSweep {
  public:
   // What one batch gave, for a dump; reused.
@@ -52,7 +48,6 @@ class NoiseSweep {
     int64_t changed = 0;
     std::vector<ClusteredShare> flips;  // an MoE layer
   };
-  void draw_directions(const data::Batch& batch);
   void add_level(size_t level, Inference& inference, const data::Batch& batch);
   void compare(size_t level, int64_t images);
 

@@ -47,6 +47,18 @@ Fields fields_of(const NoiseLevel& level) {
           {"top1_flips_se", level.top1_flips_se}};
 }
 
+Fields fields_of(const NoisePathFigures& path) {
+  return {{"sigma", path.sigma},
+          {"steps", path.steps},
+          {"n_images", path.n_images},
+          {"mean_logit_step", path.mean_logit_step},
+          {"mean_logit_step_se", path.mean_logit_step_se},
+          {"largest_logit_step", path.largest_logit_step},
+          {"largest_logit_step_se", path.largest_logit_step_se},
+          {"set_changes", path.set_changes},
+          {"set_changes_se", path.set_changes_se}};
+}
+
 template <class Entry>
 std::string array_of(const std::vector<Entry>& entries) {
   std::string text = "[";
@@ -170,6 +182,25 @@ std::string sweep_table(const AuditResult& result) {
   return t.text();
 }
 
+std::string path_table(const AuditResult& result) {
+  if (!result.noise_path) return "";
+  const NoisePathFigures& path = *result.noise_path;
+  const auto with_error = [](double value, double error) {
+    return fixed(value, 4) + " ± " + fixed(error, 4);
+  };
+  Table t;
+  t.row("|change of the logits|, mean step",
+        {with_error(path.mean_logit_step, path.mean_logit_step_se)});
+  t.row("  largest step of an image",
+        {with_error(path.largest_logit_step, path.largest_logit_step_se)});
+  for (size_t l = 0; l < path.set_changes.size(); ++l) {
+    t.row("changes of a patch's experts, layer " + std::to_string(result.layers[l].layer),
+          {with_error(path.set_changes[l], path.set_changes_se[l])});
+  }
+  return "\nOn a straight way of " + std::to_string(path.steps) + " steps into noise of sigma " +
+         fixed(path.sigma, 3) + "\n" + t.text();
+}
+
 }  // namespace
 
 std::string audit_json(const AuditResult& result, const Fields& head) {
@@ -180,7 +211,10 @@ std::string audit_json(const AuditResult& result, const Fields& head) {
   std::string text = json_line(fields);
   text.pop_back();  // the closing brace
   return text + ", \"layers\": " + array_of(result.layers) +
-         ", \"noise_sweep\": " + array_of(result.noise_sweep) + "}";
+         ", \"noise_sweep\": " + array_of(result.noise_sweep) +
+         (result.noise_path ? ", \"noise_path\": " + json_line(fields_of(*result.noise_path))
+                            : "") +
+         "}";
 }
 
 std::string audit_text(const AuditResult& result) {
@@ -190,7 +224,7 @@ std::string audit_text(const AuditResult& result) {
          fixed(100 / static_cast<double>(any.experts), 1) + "\n" + load_table(result) +
          "\nGaussian noise on plain views (sigma of a pixel range of 0 to 1); flips: patches with "
          "another first expert\n" +
-         sweep_table(result);
+         sweep_table(result) + path_table(result);
 }
 
 }  // namespace train

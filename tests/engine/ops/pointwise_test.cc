@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/core/precision.h"
 #include "engine/ops/pointwise_kernels.h"
 #include "tests/support/bits.h"
 #include "tests/support/gradcheck.h"
@@ -113,6 +114,28 @@ TEST_CASE("pointwise: kernels overwrite or add") {
   CHECK(y[3] == doctest::Approx(b[3] * (1 - a[3] * a[3])));
   kernels::tanh_backward(Cpu{}, a.data(), b.data(), y.data(), 19, GradWrite::kAccumulate);
   CHECK(y[18] == doctest::Approx(2 * b[18] * (1 - a[18] * a[18])));
+}
+
+TEST_CASE("round_bf16: to the nearest, ties to even, values and gradients alike") {
+  const std::vector<float> x = {1.f,          1.00390625f, 1.01171875f, 1.0078125f,
+                                -3.14159265f, 0.f,         1e-40f,      3.3e38f};
+  const std::vector<float> want = {1.f,        1.f, 1.015625f,       1.0078125f,
+                                   -3.140625f, 0.f, 9.18354962e-41f, 3.296485e38f};
+  const auto f = [](std::span<const Tensor> in) { return round_bf16(in[0]); };
+  const auto run = run_op<float>(f, {Shape{8}}, {x}, x);
+  for (size_t i = 0; i < x.size(); ++i) {
+    CAPTURE(x[i]);
+    CHECK(run.y[i] == to_float(to_bf16(x[i])));
+    CHECK(run.y[i] == doctest::Approx(want[i]).epsilon(1e-6));
+    CHECK(run.grads[0][i] == run.y[i]);
+  }
+  const std::vector<double> wide(x.begin(), x.end());
+  const auto twice = run_op<double>(f, {Shape{8}}, {wide}, wide);
+  for (size_t i = 0; i < x.size(); ++i) CHECK(twice.y[i] == run.y[i]);
+  // A gradient that adds to another one.
+  const auto both = [](std::span<const Tensor> in) { return add(in[0], round_bf16(in[0])); };
+  CHECK(run_op<double>(both, {Shape{1}}, {{1.01171875}}, {1}).grads[0][0] == 2);
+  CHECK(caught([] { round_bf16(Tensor{}); }).kind == ErrorKind::kValue);
 }
 
 TEST_CASE("reshape: shares memory and passes the gradient back") {

@@ -1,0 +1,100 @@
+// The only file that knows stb_image.
+#include "data/codec/decode_image.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <memory>
+
+#include "engine/core/error.h"
+
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_NO_STDIO
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <stb_image.h>
+#pragma GCC diagnostic pop
+
+namespace data {
+namespace {
+
+using engine::check;
+using engine::ErrorKind;
+using Bytes = std::span<const uint8_t>;
+
+constexpr std::array<uint8_t, 8> kPng = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+constexpr std::array<uint8_t, 3> kJpeg = {0xff, 0xd8, 0xff};
+constexpr std::array<uint8_t, 2> kJpegEnd = {0xff, 0xd9};
+constexpr std::array<uint8_t, 4> kPngEnd = {'I', 'E', 'N', 'D'};
+
+template <size_t N>
+bool begins_with(Bytes bytes, const std::array<uint8_t, N>& start) {
+  return bytes.size() >= N && std::equal(start.begin(), start.end(), bytes.begin());
+}
+
+// stb_image fills what a cut file lacks; a whole one has its end marker, maybe with other bytes
+// behind it.
+template <size_t N>
+bool has(Bytes bytes, const std::array<uint8_t, N>& marker) {
+  return std::find_end(bytes.begin(), bytes.end(), marker.begin(), marker.end()) != bytes.end();
+}
+
+const char* reason() {
+  const char* text = stbi_failure_reason();
+  return text == nullptr ? "unknown" : text;
+}
+
+}  // namespace
+
+ImageU8 read_image_header(Bytes bytes, const std::string& path) {
+  check(!bytes.empty(), ErrorKind::kFormat, path, ": the file is empty");
+  check(begins_with(bytes, kPng) || begins_with(bytes, kJpeg), ErrorKind::kFormat, path,
+        ": neither a JPEG nor a PNG file, whatever its name");
+  int width = 0, height = 0, channels = 0;
+  const int known = stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width,
+                                          &height, &channels);
+  check(known == 1, ErrorKind::kFormat, path, ": its header cannot be read: ", reason());
+  check(int64_t{width} * height <= kMostPixels, ErrorKind::kFormat, path, ": ", width, " x ",
+        height, " pixels, more than the ", kMostPixels, " that are decoded");
+  ImageU8 size;
+  size.height = height;
+  size.width = width;
+  size.channels = channels;
+  return size;
+}
+
+void decode_image(Bytes bytes, const std::string& path, ImageU8& out) {
+  read_image_header(bytes, path);
+  const bool whole = begins_with(bytes, kPng) ? has(bytes, kPngEnd) : has(bytes, kJpegEnd);
+  check(whole, ErrorKind::kFormat, path, ": the file is cut short, it has no end marker");
+  int width = 0, height = 0, channels = 0;
+  const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
+      stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
+                            &channels, 3),
+      &stbi_image_free);
+  check(pixels != nullptr, ErrorKind::kFormat, path, ": cannot be decoded: ", reason());
+  out.reshape(height, width, 3);
+  std::copy_n(pixels.get(), out.pixels.size(), out.pixels.begin());
+}
+
+std::vector<uint8_t> read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  check(file.good(), ErrorKind::kIo, path, ": cannot be read: ", std::strerror(errno));
+  const auto size = static_cast<int64_t>(file.tellg());
+  check(size >= 0 && size < int64_t{1} << 31, ErrorKind::kFormat, path, ": a picture of ", size,
+        " bytes");
+  std::vector<uint8_t> bytes(static_cast<size_t>(size));
+  file.seekg(0);
+  file.read(reinterpret_cast<char*>(bytes.data()), size);
+  check(file.gcount() == size, ErrorKind::kIo, path, ": cannot be read to its end");
+  return bytes;
+}
+
+}  // namespace data

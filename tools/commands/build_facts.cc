@@ -1,0 +1,40 @@
+#include <Eigen/Core>
+
+#include <sstream>
+
+#include "tools/commands/command.h"
+
+namespace tools {
+namespace {
+
+constexpr const char* kInstructions =
+#if defined(__AVX512F__)
+    "AVX-512";
+#elif defined(__AVX2__)
+    "AVX2";
+#else
+    "baseline";
+#endif
+
+}  // namespace
+
+std::string build_facts() {
+  std::ostringstream text;
+#if defined(__clang__)
+  text << "compiler      clang " << __clang_version__;
+#else
+  text << "compiler      g++ " << __VERSION__;
+#endif
+  text << ", " << ROBUSTMOE_BUILD_TYPE << ", OpenMP " << _OPENMP << "\n"
+       << "instructions  -march=" << ROBUSTMOE_MARCH << " (" << kInstructions << ")\n"
+       << "libraries     Eigen " << EIGEN_WORLD_VERSION << "." << EIGEN_MAJOR_VERSION << "."
+       << EIGEN_MINOR_VERSION << ", zlib " << ROBUSTMOE_ZLIB << ", stb_image (JPEG, PNG)\n"
+#if defined(ROBUSTMOE_CUDA)
+       << "devices       cpu; CUDA kernels are compiled in, no verb uses them yet\n";
+#else
+       << "devices       cpu\n";
+#endif
+  return text.str();
+}
+
+}  // namespace tools
