@@ -6,6 +6,7 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "data/batch_builder.h"
@@ -120,8 +121,13 @@ Loader::Impl::~Impl() {
 
 void Loader::Impl::start_workers() {
   threads_.reserve(static_cast<size_t>(options_.workers));
-  for (int64_t w = 0; w < options_.workers; ++w) {
-    threads_.emplace_back([this, w] { run_worker(builders_[static_cast<size_t>(w)]); });
+  try {
+    for (int64_t w = 0; w < options_.workers; ++w) {
+      threads_.emplace_back([this, w] { run_worker(builders_[static_cast<size_t>(w)]); });
+    }
+  } catch (const std::system_error& error) {
+    engine::fail(ErrorKind::kIo, "loader: only ", threads_.size(), " of ", options_.workers,
+                 " threads could be started (", error.code().message(), "): lower data.workers");
   }
 }
 

@@ -15,6 +15,7 @@
 
 namespace {
 
+constexpr size_t kLongestMessage = 20000;
 constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
 void print_help(std::ostream& out) {
@@ -60,7 +61,9 @@ std::string one_line(const char* message) {
     else
       line += static_cast<unsigned char>(*c) < ' ' || *c == 127 ? ' ' : *c;
   }
-  return line;
+  if (line.size() <= kLongestMessage) return line;
+  const size_t half = kLongestMessage / 2;
+  return line.substr(0, half) + " [...] " + line.substr(line.size() - half);
 }
 
 }  // namespace

@@ -121,7 +121,13 @@ Choice choose_step(const std::string& folder) {
   choice.weights = join(folder, kModelFile);
   choice.whole = true;
   const std::string path = join(folder, kRunFile);
-  choice.loaded.state = parse_state(read_file(path), path);
+  CheckpointState& state = choice.loaded.state;
+  state = parse_state(read_file(path), path);
+  const auto named = step_of(fs::path(folder).filename().string());
+  check(!named || *named == state.step, ErrorKind::kFormat, path, ": says step ", state.step,
+        ", but is in ", folder);
+  check(state.best_step <= state.step, ErrorKind::kFormat, path, ": best_step is ", state.best_step,
+        ", after the checkpoint's own step ", state.step);
   return choice;
 }
 
@@ -319,7 +325,8 @@ bool has_checkpoint(const std::string& run_dir) {
 }
 
 int64_t clean_checkpoints(const std::string& run_dir) {
-  return remove_unfinished(join(run_dir, "checkpoints"));
+  constexpr std::string_view kOurs[] = {kStepPrefix, "latest"};
+  return remove_unfinished(join(run_dir, "checkpoints"), kOurs);
 }
 
 }  // namespace train

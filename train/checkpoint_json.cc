@@ -22,6 +22,8 @@ json parse_object(const std::string& text, const std::string& path) {
     return parsed;
   } catch (const json::parse_error& error) {
     fail(ErrorKind::kFormat, path, ": byte ", error.byte, ": not valid JSON");
+  } catch (const json::exception&) {  // a number that no double holds
+    fail(ErrorKind::kFormat, path, ": not valid JSON");
   }
 }
 

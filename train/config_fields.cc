@@ -13,6 +13,8 @@ constexpr Range kBelowOne{0, 1, false, true};
 constexpr Range kNotNegative{0, kInf, false, true};
 constexpr Range kPositive{0, kInf, true, true};
 constexpr Range kFinite{-kInf, kInf, true, true};
+constexpr Range kPixelValue{-1e6, 1e6};
+constexpr Range kLargeFactor{0, 1e6};
 
 // May this key differ when a run is resumed?
 enum class Resume : uint8_t { kMustMatch, kMayDiffer };
@@ -87,9 +89,9 @@ void list_moe(Listing& to, Config::Moe& m) {
           "Noise on the router's logits in training, of standard deviation noise_std / experts.");
   to.choice("dispatch", m.dispatch, {"dropless", "capacity"},
             "Whether experts take all tokens or, in training, only up to a capacity.");
-  to.real("capacity_factor", m.capacity_factor, kPositive,
+  to.real("capacity_factor", m.capacity_factor, {0, 1e6, true},
           "Capacity in training, as a multiple of an expert's fair share.");
-  to.real("eval_capacity_factor", m.eval_capacity_factor, kNotNegative,
+  to.real("eval_capacity_factor", m.eval_capacity_factor, kLargeFactor,
           "The same at evaluation; 0: dropless, no prediction depends on its batch.");
   to.integer("capacity_multiple_of", m.capacity_multiple_of, {1, 4096},
              "A capacity is rounded up to a multiple of this.");
@@ -165,8 +167,8 @@ void list_augment(Listing& to, Config::Augment& a) {
   to.real("aspect_max", a.aspect_max, kPositive, "Largest width / height (inception).");
   to.integer("pad", a.pad, {0, 1024}, "Pixels of padding on each side (pad).");
   to.flag("flip", a.flip, "Mirror half of the training images.");
-  to.real("low", a.low, kFinite, "What black becomes.");
-  to.real("high", a.high, kFinite, "What white becomes.");
+  to.real("low", a.low, kPixelValue, "What black becomes.");
+  to.real("high", a.high, kPixelValue, "What white becomes.");
   to.list("mean", a.mean, kFinite,
           "Subtracted per channel from pixels in [0, 1], in place of low and high; empty: off.");
   to.list("stddev", a.stddev, kPositive, "Divided by per channel, goes with mean.");
@@ -221,8 +223,11 @@ void list_outputs(Listing& to, Config& c) {
   to.group("checkpoint");
   to.integer("every", c.checkpoint.every, kAnyCount,
              "Steps between checkpoints; 0: only at the end.", Resume::kMayDiffer);
-  to.integer("keep", c.checkpoint.keep, {1, 1000000}, "Newest checkpoints kept, beside the best.",
-             Resume::kMayDiffer);
+  to.integer(
+      "keep", c.checkpoint.keep, {1, 1000000},
+      "Newest checkpoints kept, beside the best and, until it is proven finite, the one before "
+      "the last.",
+      Resume::kMayDiffer);
   to.group("log");
   to.integer("every", c.log.every, {1, 9007199254740991.0}, "Steps between lines of the log.",
              Resume::kMayDiffer);

@@ -16,6 +16,7 @@ namespace {
 using engine::ErrorKind;
 
 constexpr int64_t kLargestFile = 1 << 20;
+constexpr size_t kLongestLine = 100000;
 
 // One file being read.
 class Reader {
@@ -23,7 +24,12 @@ class Reader {
   Reader(const std::string& text, std::string name, Origin origin)
       : name_(std::move(name)), origin_(origin) {
     std::istringstream stream(text);
-    for (std::string line; std::getline(stream, line);) lines_.push_back(line);
+    for (std::string line; std::getline(stream, line);) {
+      lines_.push_back(line);
+      // The library takes a long dotted key as deep nesting, and a deep one ends the program.
+      engine::check(line.size() <= kLongestLine, ErrorKind::kFormat, name_, ":", lines_.size(),
+                    ": a line of ", line.size(), " bytes, expected at most ", kLongestLine);
+    }
     try {
       root_ = toml::parse(text, name_);
     } catch (const toml::parse_error& error) {

@@ -260,12 +260,27 @@ void remove_folder(const std::string& path) {
   fs::remove_all(doomed, ignored);
 }
 
-int64_t remove_unfinished(const std::string& folder) {
+namespace {
+
+// Whether `file` is .writing-NAME-PID with a NAME that begins with one of `names`.
+bool is_unfinished(std::string_view file, std::span<const std::string_view> names) {
+  if (!file.starts_with(kUnfinished)) return false;
+  file.remove_prefix(kUnfinished.size());
+  const size_t dash = file.rfind('-');
+  if (dash == std::string_view::npos || dash + 1 == file.size()) return false;
+  const std::string_view pid = file.substr(dash + 1);
+  return pid.find_first_not_of("0123456789") == std::string_view::npos &&
+         std::ranges::any_of(names, [file](std::string_view n) { return file.starts_with(n); });
+}
+
+}  // namespace
+
+int64_t remove_unfinished(const std::string& folder, std::span<const std::string_view> names) {
   std::error_code trouble;
   std::vector<fs::path> found;
   for (fs::directory_iterator it(folder, trouble), end; !trouble && it != end;
        it.increment(trouble)) {
-    if (it->path().filename().string().starts_with(kUnfinished)) found.push_back(it->path());
+    if (is_unfinished(it->path().filename().string(), names)) found.push_back(it->path());
   }
   if (trouble && trouble.value() != ENOENT) fail_io(folder, "list this folder", trouble.value());
   for (const fs::path& path : found) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -92,8 +93,9 @@ void rename_path(const std::string& from, const std::string& to);
 void replace_folder(const std::string& from, const std::string& to);
 // Deletes a folder so that its name never stands for a part of it.
 void remove_folder(const std::string& path);
-// Deletes what earlier processes left unfinished in a folder; returns how many there were.
-// Only for a folder that no other process writes to.
-int64_t remove_unfinished(const std::string& folder);
+// Deletes what earlier processes left unfinished in a folder: names as unfinished_path() makes them
+// for a NAME that begins with one of `names`. Returns how many there were. Only for a folder that
+// no other process writes to.
+int64_t remove_unfinished(const std::string& folder, std::span<const std::string_view> names);
 
 }  // namespace train

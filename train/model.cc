@@ -109,14 +109,20 @@ InitReport init_model(const Config& config, Model& model) {
   }
 }
 
-void check_finite(const engine::ParamStore& params, const std::string& path) {
-  for (const engine::ParamStore::Entry& entry : params.entries()) {
-    const Tensor values = params.view(entry, engine::Slab::kValue);
-    if (values.dtype() != Dtype::kF32) continue;
-    const auto* begin = values.data<const float>();
-    check(std::all_of(begin, begin + values.numel(), [](float x) { return std::isfinite(x); }),
-          ErrorKind::kFormat, path, ": ", entry.path,
+void check_finite(const engine::ParamStore& params, const std::string& where) {
+  using engine::Slab;
+  for (const auto& [slab, what] : {std::pair{Slab::kValue, ""},
+                                   {Slab::kMoment1, "the first moment of "},
+                                   {Slab::kMoment2, "the second moment of "},
+                                   {Slab::kEma, "the average of "}}) {
+    if (!params.has(slab) || params.dtype() != Dtype::kF32) continue;
+    for (const engine::ParamStore::Entry& entry : params.entries()) {
+      const auto* begin = params.view(entry, slab).data<const float>();
+      check(
+          std::all_of(begin, begin + entry.shape.numel(), [](float x) { return std::isfinite(x); }),
+          ErrorKind::kFormat, where, ": ", what, entry.path,
           " holds numbers that are not finite; take another checkpoint");
+    }
   }
 }
 

@@ -48,8 +48,9 @@ LoadedModel load_model(const std::string& checkpoint, bool ema);
 // no place, before anything has changed.
 InitReport init_model(const Config& config, Model& model);
 
-// Error(kFormat) that names `path` and the first parameter with a value that is not finite.
-void check_finite(const engine::ParamStore& params, const std::string& path);
+// Error(kFormat) that begins with `where` and names the first parameter that has, or whose
+// optimizer moments or average have, a value that is not finite.
+void check_finite(const engine::ParamStore& params, const std::string& where);
 
 // Fills what the data set decides (channels, image size, classes) unless set by hand; where a
 // value set by hand does not fit the data: Error(kValue).

@@ -121,6 +121,9 @@ json parse_header(const std::string& text, const std::string& path) {
   } catch (const json::parse_error& error) {
     fail(ErrorKind::kFormat, path, ": byte ", kLengthBytes + static_cast<int64_t>(error.byte),
          ": the header is not valid JSON; the file is damaged or no safetensors file");
+  } catch (const json::exception&) {  // a number that no double holds
+    fail(ErrorKind::kFormat, path,
+         ": the header is not valid JSON; the file is damaged or no safetensors file");
   }
 }
 

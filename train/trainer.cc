@@ -71,6 +71,9 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       inference_(model_.vmoe),
       log_(options.run_dir),
       watch_(config.moe.experts, config.moe.top_k) {
+  check(config.schedule.warmup_steps <= steps_, ErrorKind::kValue,
+        "schedule.warmup_steps = ", config.schedule.warmup_steps, " is more than the run's ",
+        steps_, " steps: shorten the warm-up or train longer");
   state_.seed = static_cast<uint64_t>(config.train.seed);
   state_.config_hash = config_hash(config);
   state_.extra = "{\"images\":" + std::to_string(images_) +
@@ -95,8 +98,15 @@ void Trainer::load_newest() {
   check(found.state.extra == state_.extra, ErrorKind::kValue, dir,
         ": its checkpoint was made with other training data (", found.state.extra, ", now ",
         state_.extra, "): resume with the same --data");
-  check(found.state.step <= steps_, ErrorKind::kFormat, found.path, ": run.json says step ",
-        found.state.step, ", but the run has ", steps_, "; use another checkpoint");
+  const CheckpointState& was = found.state;
+  check(was.step <= steps_, ErrorKind::kFormat, found.path, ": run.json says step ", was.step,
+        ", but the run has ", steps_, "; use another checkpoint");
+  const int64_t position = was.step * sources_per_step_;
+  check(was.seed == state_.seed && was.epoch == position / images_ &&
+            was.position == position % images_,
+        ErrorKind::kFormat, found.path, ": run.json contradicts itself: seed ", was.seed,
+        ", epoch ", was.epoch, " and position ", was.position, " are not those of step ", was.step,
+        "; use another checkpoint");
   state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything).state;
   check_finite(model_.params, found.path);
   first_step_ = state_.step;
@@ -105,8 +115,6 @@ void Trainer::load_newest() {
 }
 
 void Trainer::start() {
-  remove_unfinished(options_.run_dir);
-  clean_checkpoints(options_.run_dir);
   std::optional<int64_t> resume_step;
   // Killed before its first checkpoint: what was logged is dropped and the run starts over.
   const bool begun = options_.resume && !has_checkpoint(options_.run_dir) &&
@@ -125,21 +133,36 @@ void Trainer::start() {
     log_.line("weights of " + config_.init.from + ": " + init_model(config_, model_).text());
     step_.optimizer().reset_ema();
   }
-  metrics_ = std::make_unique<Metrics>(options_.run_dir, resume_step);
-  if (!options_.resume) {
-    write_file(options_.run_dir + "/config.toml", to_toml(config_, true));
-  }
   const MemoryPlan plan = plan_memory(config_, model_.params.count());
+  check_fits(plan, available_memory());
+  take_folder(resume_step);
   log_.line(
       "parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
       fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6, 1) +
       " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
-  check_fits(plan, available_memory());
   if (config_.train.micro_batch > 0 && config_.train.micro_batch < config_.train.batch) {
     log_.line("balance losses, PRC and routing groups are per micro-batch of " +
               std::to_string(config_.train.micro_batch) + " views");
   }
+}
+
+// From here on the folder is this run's: leftovers of killed ones go, config.toml says what is in
+// force now.
+void Trainer::take_folder(std::optional<int64_t> resume_step) {
+  const std::string path = options_.run_dir + "/config.toml", text = to_toml(config_, true);
+  const bool there = std::filesystem::exists(path);
+  const std::string before = there ? read_file(path) : "";
+  // One that a run wrote, perhaps one that ended before its first step, reads and writes to itself.
+  check(!there || options_.resume ||
+            to_toml(parse_config(before, path, Origin::kFile), true) == before,
+        ErrorKind::kValue, path,
+        " is there already and no run has written it: choose another --out");
+  metrics_ = std::make_unique<Metrics>(options_.run_dir, resume_step);
+  constexpr std::string_view kOurs[] = {"config.toml", "metrics.jsonl", "summary.csv"};
+  remove_unfinished(options_.run_dir, kOurs);
+  clean_checkpoints(options_.run_dir);
+  if (text != before) write_file(path, text);
 }
 
 void Trainer::log_interval(Interval& in, int64_t next_step) {
@@ -244,7 +267,7 @@ bool Trainer::finish_evaluation() {
   if (test_ == nullptr || first_step_ == 0 || !due(config_.eval.every, first_step_)) return true;
   if (metrics_->last_evaluation() >= first_step_) return true;
   if (!evaluate_now(first_step_)) return false;
-  save(first_step_);
+  save(first_step_, /*proven=*/true);
   return true;
 }
 
@@ -273,7 +296,8 @@ std::string lines_of(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void Trainer::save(int64_t next_step) {
+void Trainer::save(int64_t next_step, bool proven) {
+  guarded([&] { check_finite(model_.params, "step " + std::to_string(next_step)); });
   metrics_->flush();
   state_.step = next_step;
   const int64_t position = next_step * sources_per_step_;
@@ -282,7 +306,7 @@ void Trainer::save(int64_t next_step) {
   last_checkpoint_ = save_checkpoint(
       options_.run_dir, model_.params, state_,
       {{"class_names", lines_of(train_.info().class_names)}, {"config", portable_config(config_)}},
-      config_.checkpoint.keep);
+      proven ? config_.checkpoint.keep : std::max<int64_t>(2, config_.checkpoint.keep));
 }
 
 void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {
@@ -310,9 +334,12 @@ Outcome Trainer::run() {
     stopped = stop_wanted() && next < steps_;
     if (due(config_.log.every, next) || stopped) log_interval(interval, next);
     // A kill during the last evaluation must not cost the training.
-    if (evaluate && next == steps_) save(next);
+    if (evaluate && next == steps_) save(next, /*proven=*/false);
     if (evaluate && !evaluate_now(next)) stopped = true;
-    if (due(config_.checkpoint.every, next) || stopped) save(next);
+    const bool best = evaluate && !stopped && state_.best_step == next;
+    if (due(config_.checkpoint.every, next) || stopped || best) {
+      save(next, /*proven=*/evaluate && !stopped);
+    }
   }
   if (stopped) {
     log_.line("stopped by a signal; continue with: " + options_.resume_command);

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/dataset.h"
@@ -41,6 +42,7 @@ class Trainer {
   struct Interval;  // what is summed between two log lines
   void start();
   void load_newest();
+  void take_folder(std::optional<int64_t> resume_step);
   void log_interval(Interval& interval, int64_t next_step);
   // False where a signal broke it off.
   bool evaluate_now(int64_t next_step);
@@ -50,7 +52,9 @@ class Trainer {
   template <class F>
   void guarded(F&& f) const;
   bool stop_wanted() const { return options_.stop != nullptr && *options_.stop != 0; }
-  void save(int64_t next_step);
+  // proven: an evaluation of these weights gave finite figures. Until then the checkpoint before
+  // stays, whatever checkpoint.keep says.
+  void save(int64_t next_step, bool proven);
   bool due(int64_t every, int64_t next_step) const {
     return next_step == steps_ || (every > 0 && next_step % every == 0);
   }

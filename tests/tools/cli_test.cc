@@ -119,6 +119,15 @@ TEST_CASE("program: failed work is one line and exit code 1") {
   CHECK(run("recipes >/dev/full 2>/dev/null").status == 1);
 }
 
+TEST_CASE("program: a message is one line of bounded length") {
+  const std::string long_key(100000, 'a');
+  const Result both = run("recipes quick-vmoe --set " + long_key + "=1 2>&1");
+  CHECK(both.status == 1);
+  CHECK(both.out.size() < 21000);
+  CHECK(contains(both.out, " [...] "));
+  CHECK(tools::test::one_line(both.out));
+}
+
 TEST_CASE("recipes: the list and one recipe") {
   const Result list = run("recipes");
   CHECK(list.status == 0);

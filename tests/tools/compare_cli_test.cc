@@ -136,4 +136,32 @@ TEST_CASE("compare: what cannot be compared") {
   put(good + "/eval.json", "{\"accuracy\": 1, \"accuracy_se\": 0}");
   put(good + "/audit.json", "{\"layers\": []}");
   check_fails("compare " + good, 1, {"audit.json", "no layers"});
+
+  // Figures of different things.
+  const auto with = [&](const std::string& name, const std::string& eval,
+                        const std::string& audit) {
+    const std::string dir = put_run(folder, name, 0.9, "0.5, 0.5");
+    put(dir + "/eval.json", "{\"accuracy\": 1, \"accuracy_se\": 0" + eval + "}");
+    put(dir + "/audit.json", "{" + audit + "\"layers\": [" + layer("0.5, 0.5", "0.1") + "]}");
+    return dir;
+  };
+  const std::string one = with("one", ", \"n\": 100, \"split\": \"test\"", "");
+  CHECK(contains(run("compare " + one).out, "test accuracy, %"));
+  check_fails("compare " + one + " " + with("few", ", \"n\": 1, \"split\": \"test\"", ""), 1,
+              {"few/eval.json: n is 1, but 100 in"});
+  check_fails("compare " + one + " " + with("seen", ", \"n\": 100, \"split\": \"train\"", ""), 1,
+              {"split is \"train\""});
+  check_fails("compare " + with("old", ", \"step\": 5", "\"step\": 4, "), 1,
+              {"eval.json is of step 5 and audit.json of step 4"});
+  const std::string moved = with("moved", ", \"n\": 100, \"split\": \"test\"", "");
+  std::string other = layer("0.5, 0.5", "0.1");
+  other.replace(other.find("\"layer\": 3"), 10, "\"layer\": 1");
+  put(moved + "/audit.json", "{\"layers\": [" + other + "]}");
+  check_fails("compare " + one + " " + moved, 1, {"moved has experts in block 1", "in block 3"});
+  put(moved + "/audit.json", "{\"layers\": [" + other + ", " + other + "]}");
+  check_fails("compare " + one + " " + moved, 1, {"moved has 2 MoE layers"});
+  put(moved + "/audit.json", "{\"layers\": [1]}");
+  check_fails("compare " + moved, 1, {"audit.json: a layer without the number"});
+  put(moved + "/audit.json", "{\"layers\": [" + layer("0.5, null", "0.1") + "]}");
+  check_fails("compare " + moved, 1, {"load_all_tokens holds null"});
 }

@@ -159,11 +159,18 @@ TEST_CASE("eval, audit: what cannot work is one line") {
     check_fails(verb + on(run_folder) + "--batch 0", "--batch is 0", 2);
     check_fails(verb + on(run_folder) + "--threads 4097", "expected an integer from 0 to 4096", 2);
     check_fails(verb + on(run_folder) + "--json=", "--json has no value", 2);
+    check_fails(verb + on(run_folder) + "--ema=false", "--ema takes no value", 2);
+    check_fails(verb + on(run_folder) + "--json " + run_folder + "/checkpoints/latest",
+                "would overwrite the checkpoint");
   }
   check_fails("audit" + on(run_folder) + "--noise-levels 0.1,,2", "--noise-levels", 2);
   check_fails("audit" + on(run_folder) + "--noise-levels -1", "--noise-levels", 2);
   check_fails("audit" + on(run_folder) + "--noise-levels 1e300", "from 0 to 1000", 2);
   check_fails("audit" + on(run_folder) + "--dump " + (folder / "no/such.safetensors"), "such");
+
+  check_fails("audit" + on(run_folder) + "--json x --dump x", "the same file", 2);
+  const std::string weights = folder / "run/checkpoints/step-000000012/model.safetensors";
+  check_fails("audit" + on(weights) + "--dump " + weights, "would overwrite the checkpoint");
 
   // A data set of another kind of picture, and one without a test split.
   std::string images("\0\0\x08\x03\0\0\0\1\0\0\0\x10\0\0\0\x10", 16),

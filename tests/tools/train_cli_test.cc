@@ -82,6 +82,8 @@ TEST_CASE("train: wrong usage exits 2") {
                                      {"--out=", "--out has no value"}}) {
     check_fails(small(folder / "run", option), 2, {part});
   }
+  check_fails(small(folder / "run", "--resume=false"), 2, {"--resume takes no value"});
+  check_fails("bench train --recipe quick-vmoe --json /dev/full", 1, {"no regular file"});
   check_fails("bench train --recipe quick-vmoe --threads x", 2, {"--threads: train.threads is x"});
   CHECK_FALSE(std::filesystem::exists(folder / "run"));
 }

@@ -302,6 +302,23 @@ TEST_CASE("checkpoint: of another model: everything that differs is named, nothi
                  "has f64 (3,5)"));
 }
 
+TEST_CASE(
+    "checkpoint: a number in the manifest that no double holds is damage, an older one serves") {
+  const TempFolder run;
+  ParamStore params;
+  declare_small(params);
+  save(run.path(), params, 1);
+  const std::string newest = save(run.path(), params, 2), manifest = newest + "/manifest.json";
+  std::string text = content_of(manifest);
+  const size_t at = text.find("\"bytes\": ") + 9;
+  text.replace(at, 1, "4e95016");
+  put(manifest, text);
+  const Loaded back = load_checkpoint(run.path(), params, LoadWhat::kEverything);
+  CHECK(back.state.step == 1);
+  REQUIRE(back.warnings.size() == 1);
+  CHECK(contains(back.warnings[0], "manifest.json: "));
+}
+
 TEST_CASE("checkpoint: averaged weights that were never kept are said so") {
   const TempFolder run;
   ParamStore params;

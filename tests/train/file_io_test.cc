@@ -125,7 +125,12 @@ TEST_CASE("file_io: leftovers are found by their name alone") {
   put(unfinished_path(folder / "a.bin"), "drop");
   make_folders(unfinished_path(folder / "step/"));
   put(unfinished_path(folder / "step") + "/model", "drop");
-  CHECK(remove_unfinished(folder.path()) == 2);
-  CHECK(names_in(folder.path()) == std::vector<std::string>{"writing-x"});
-  CHECK(remove_unfinished(folder / "none") == 0);
+  put(folder / ".writing-my-thesis", "keep");
+  put(folder / ".writing-a.bin-", "keep");
+  put(folder / ".writing-other-12", "keep");
+  constexpr std::string_view kNames[] = {"a.bin", "step"};
+  CHECK(remove_unfinished(folder.path(), kNames) == 2);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{".writing-a.bin-", ".writing-my-thesis",
+                                                            ".writing-other-12", "writing-x"});
+  CHECK(remove_unfinished(folder / "none", kNames) == 0);
 }

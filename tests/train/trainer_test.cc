@@ -334,6 +334,75 @@ TEST_CASE("trainer: a resume on as many other pictures is refused") {
   CHECK(run(dir, settings, {.resume = true, .data = data.c_str()}) == Outcome::kDone);
 }
 
+TEST_CASE(
+    "trainer: what is the user's own in the folder stays, and a config of his is not replaced") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  std::filesystem::create_directories(dir + "/.writing-my-thesis");
+  put(dir + "/config.toml", "# mine\nbase = \"quick-vmoe\"\n");
+  const std::string message = error_of(ErrorKind::kValue, [&] { run(dir); });
+  CHECK(contains(message, dir + "/config.toml is there already"));
+  CHECK(content_of(dir + "/config.toml") == "# mine\nbase = \"quick-vmoe\"\n");
+  std::filesystem::remove(dir + "/config.toml");
+  run(dir);
+  CHECK(std::filesystem::exists(dir + "/.writing-my-thesis"));
+  // One that a run wrote before it came to anything is replaced.
+  std::filesystem::create_directories(folder / "again");
+  put(folder / "again/config.toml", content_of(dir + "/config.toml"));
+  CHECK(run(folder / "again", {"log.every=5"}) == Outcome::kDone);
+  CHECK(contains(content_of(folder / "again/config.toml"), "every = 5  # --set"));
+}
+
+TEST_CASE("trainer: config.toml says what is in force after a resume, too") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  run(dir, {}, {.stop = true});
+  CHECK(run(dir, {"log.every=3", "checkpoint.every=4"}, {.resume = true}) == Outcome::kDone);
+  const train::Config now = train::load_config(dir + "/config.toml");
+  CHECK(now.log.every == 3);
+  CHECK(now.checkpoint.every == 4);
+  // Without a checkpoint a resume starts over, with the settings that it is given.
+  const std::string begun = folder / "begun";
+  std::filesystem::create_directories(begun);
+  put(begun + "/config.toml", content_of(dir + "/config.toml"));
+  run(begun, {"train.seed=5"}, {.resume = true, .stop = true});
+  CHECK(train::load_config(begun + "/config.toml").train.seed == 5);
+  CHECK(run(begun, {"train.seed=5"}, {.resume = true}) == Outcome::kDone);
+}
+
+TEST_CASE("trainer: the best model has a checkpoint, whatever checkpoint.every says") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  run(dir, {"eval.every=1", "checkpoint.every=0", "checkpoint.keep=1"});
+  const json state = json::parse(file_of_step(dir, 12, "run.json"));
+  const int best = state["best_step"];
+  CHECK(json::parse(file_of_step(dir, best, "run.json"))["step"] == best);
+  size_t steps = 0;
+  for (const std::string& name : names_in(dir + "/checkpoints")) steps += name.starts_with("step-");
+  CHECK(steps == (best == 12 ? 1 : 2));
+}
+
+TEST_CASE("trainer: weights that are not finite are never saved") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  const std::string message = error_of(ErrorKind::kFormat, [&] {
+    run(dir, {"checkpoint.every=1", "checkpoint.keep=1", "optimizer.eps=1e-320",
+              "schedule.warmup_steps=0"});
+  });
+  CHECK(contains(message, "step 1: "));
+  CHECK(contains(message, "not finite"));
+  CHECK(contains(message, "last good checkpoint: none"));
+  CHECK_FALSE(std::filesystem::exists(dir + "/checkpoints/latest"));
+}
+
+TEST_CASE("trainer: a warm-up longer than the epochs is refused") {
+  const TempFolder folder;
+  const std::string message = error_of(ErrorKind::kValue, [&] {
+    run(folder / "run", {"train.steps=0", "train.epochs=1", "schedule.warmup_steps=9"});
+  });
+  CHECK(contains(message, "schedule.warmup_steps = 9 is more than the run's 3 steps"));
+}
+
 TEST_CASE("trainer: a checkpoint altered with its checksums is refused by what it says") {
   const TempFolder folder;
   const std::string dir = folder / "run";
@@ -357,14 +426,17 @@ TEST_CASE("trainer: a checkpoint altered with its checksums is refused by what i
     CHECK(message.find('\n') == std::string::npos);
     return message;
   };
-  const auto with_step = [&](const std::string& value) {
+  const auto with = [&](const char* key, const json& value) {
     json altered = json::parse(state);
-    altered["step"] = json::parse(value);
+    altered[key] = value;
     return forge("run.json", altered.dump());
   };
-  CHECK(contains(with_step("-5"), "run.json: step is -5, expected at least 0"));
-  CHECK(contains(with_step("13"), "run.json says step 13, but the run has 12"));
-  CHECK(contains(with_step("1.5"), "step: unexpected value 1.5"));
+  CHECK(contains(with("step", -5), "run.json: step is -5, expected at least 0"));
+  CHECK(contains(with("step", 13), "run.json: says step 13, but is in " + path));
+  CHECK(contains(with("step", 1.5), "step: unexpected value 1.5"));
+  CHECK(contains(with("epoch", 7), "run.json contradicts itself"));
+  CHECK(contains(with("seed", 99), "seed 99"));
+  CHECK(contains(with("best_step", 1000), "best_step is 1000, after the checkpoint's own step"));
   replace("run.json", state);
   CHECK(contains(forge("model.safetensors", model.substr(0, model.size() - 4) + "\xff\xff\xff\xff"),
                  "holds numbers that are not finite"));
@@ -412,9 +484,10 @@ TEST_CASE("trainer: a loss that is not finite names the last good checkpoint") {
   CHECK(contains(message, "step 3: "));
   CHECK(contains(message, good));
   CHECK(std::filesystem::exists(folder / "run/checkpoints/step-000000002"));
-  // Where the good one was deleted to keep a newer one, or there never was one.
+  // A good one is not deleted for a newer one that is not yet proven.
   message = failure("one", {"checkpoint.keep=1"});
-  CHECK(contains(message, "last good checkpoint: none"));
+  CHECK(contains(message, "last good checkpoint: " + (folder / "one/checkpoints/step-000000001")));
+  // Where there never was one.
   message = failure("none", {"schedule.warmup_steps=0"});
   CHECK(contains(message, "step 2: "));
   CHECK(contains(message, "last good checkpoint: none"));

@@ -76,7 +76,13 @@ int run_audit(int argc, char** argv) {
                            .noise_sigmas = noise_levels(options.get("noise-levels")),
                            .dump_path = options.get("dump")};
   if (options.has("noise-path")) set_noise_path(options.get("noise-path"), what);
-  if (!what.dump_path.empty()) check_writable(what.dump_path);
+  if (!what.dump_path.empty()) {
+    if (what.dump_path == options.get("json")) {
+      throw UsageError("audit: --json and --dump are the same file");
+    }
+    check_apart(what.dump_path, options.required("checkpoint"));
+    check_writable(what.dump_path);
+  }
   const CheckpointInput input = open_checkpoint_input(options);
   const train::Config& config = input.loaded.config;
   const train::AuditResult result =

@@ -1,11 +1,12 @@
 #include <algorithm>
-#include <fstream>
 #include <iostream>
 
 #include "engine/core/parallel.h"
+#include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "tools/commands/session.h"
+#include "train/file_io.h"
 #include "train/metrics.h"
 #include "train/train_step.h"
 
@@ -70,6 +71,8 @@ int bench_train(const Options& options) {
   if (options.integer("steps") < 1) {
     throw UsageError("bench: --steps is " + options.get("steps") + ", expected at least 1");
   }
+  const std::string json = options.get("json");
+  if (!json.empty() && json != "-") check_writable(json);
   train::Config config = train::load_config(options.required("recipe"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
   set_train_value(config, options, "threads");
@@ -104,7 +107,6 @@ int bench_train(const Options& options) {
                              {"precision", config.train.precision},
                              {"activation_bytes", step.activation_bytes()},
                              {"parameters", model.params.count()}};
-  const std::string json = options.get("json");
   std::ostream& text = json == "-" ? std::cerr : std::cout;
   text << config.recipe << ": median step " << 1e3 * middle << " ms, " << rate << " views/s, "
        << engine::num_threads() << " threads, " << config.train.precision << "\n";
@@ -112,9 +114,7 @@ int bench_train(const Options& options) {
   if (json == "-") {
     std::cout << train::json_line(fields) << "\n";
   } else if (!json.empty()) {
-    std::ofstream file(json);
-    file << train::json_line(fields) << "\n";
-    engine::check(file.good(), engine::ErrorKind::kIo, json, ": cannot be written");
+    train::write_file(json, train::json_line(fields) + "\n");
   }
   return 0;
 }

@@ -1,5 +1,6 @@
 #include "tools/commands/checkpoint_input.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <sstream>
@@ -61,7 +62,10 @@ CheckpointInput open_checkpoint_input(const Options& options) {
   const int64_t limit = integer_from(options, "limit", 0, int64_t{1} << 31);
   const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1, 1 << 20) : 0;
   use_threads(integer_from(options, "threads", 0, 4096));
-  if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
+  if (options.has("json") && options.get("json") != "-") {
+    check_apart(options.get("json"), checkpoint);
+    check_writable(options.get("json"));
+  }
 
   CheckpointInput input{train::load_model(checkpoint, options.has("ema")), nullptr, split};
   for (const std::string& warning : input.loaded.loaded.warnings) {
@@ -108,8 +112,19 @@ void write_result(const Options& options, const std::string& text, const std::st
     std::cout << json << "\n";
     return;
   }
-  std::cout << text;
+  // The file first: a reader of the text that goes away must not cost it.
   if (!path.empty()) train::write_file(path, json + "\n");
+  std::cout << text;
+}
+
+void check_apart(const std::string& path, const std::string& checkpoint) {
+  namespace fs = std::filesystem;
+  const fs::path out = fs::weakly_canonical(path), input = fs::weakly_canonical(checkpoint);
+  const bool is_step = fs::exists(input / "manifest.json");
+  const fs::path kept = is_step || !fs::is_directory(input) ? input : input / "checkpoints";
+  const auto [end, ignored] = std::mismatch(kept.begin(), kept.end(), out.begin(), out.end());
+  check(end != kept.end(), ErrorKind::kValue, path,
+        ": would overwrite the checkpoint that it is about; choose another name");
 }
 
 void check_writable(const std::string& path) {

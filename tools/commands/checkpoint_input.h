@@ -38,6 +38,9 @@ std::string neighbour_warning(const train::Config& config);
 // output holds the object alone.
 void write_result(const Options& options, const std::string& text, const std::string& json);
 
+// Throws Error(kValue) where a file of this name is the checkpoint or lies among its files.
+void check_apart(const std::string& path, const std::string& checkpoint);
+
 // Throws Error(kIo) unless a file of this name can be written, so that long work does not end in
 // a path that never was.
 void check_writable(const std::string& path);

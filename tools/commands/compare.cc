@@ -28,7 +28,7 @@ std::string table(const std::vector<RunFigures>& runs) {
     add_row(out, name, cells);
   };
   row("", [](const RunFigures& r) { return r.name.substr(r.name.find_last_of('/') + 1); });
-  row("test accuracy, %", [](const RunFigures& r) {
+  row(split_of(runs[0]) + " accuracy, %", [](const RunFigures& r) {
     return fixed(100 * r.of_eval("accuracy"), 2) + " +- " +
            fixed(100 * r.of_eval("accuracy_se"), 2);
   });
@@ -142,8 +142,7 @@ int run_compare(int argc, char** argv) {
   if (!options.parse(argc, argv)) return 0;
   check_usage(options);
   if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
-  std::vector<RunFigures> runs;
-  for (const std::string& name : options.positional()) runs.push_back(read_figures(name));
+  const std::vector<RunFigures> runs = read_all_figures(options.positional());
   const PairedTable shown =
       options.has("paired") ? paired_table(runs) : PairedTable{table(runs), ""};
   std::vector<std::string> missed;

@@ -17,6 +17,7 @@ int run_export(int argc, char** argv) {
   options.add_value("out", "the file to write", "", "FILE.safetensors");
   if (!options.parse(argc, argv)) return 0;
   const std::string checkpoint = options.required("checkpoint"), out = options.required("out");
+  check_apart(out, checkpoint);
   check_writable(out);
   const train::LoadedModel loaded = train::load_model(checkpoint, options.has("ema"));
   train::SourceTensors ours;

@@ -33,6 +33,7 @@ Options::~Options() = default;
 void Options::add_flag(const std::string& name, const std::string& help) {
   parser_->options.add_options()(name == "help" ? "h,help" : name, help);
   names_.push_back("--" + name);
+  flags_.push_back(name);
 }
 
 void Options::add_value(const std::string& name, const std::string& help,
@@ -54,12 +55,16 @@ bool Options::parse(int argc, const char* const* argv) {
   } catch (const cxxopts::exceptions::exception& error) {
     throw UsageError(verb_ + ": " + error.what());
   }
+  for (const cxxopts::KeyValue& option : parser_->result->arguments()) {
+    if (option.value().empty()) throw UsageError(verb_ + ": --" + option.key() + " has no value");
+    const bool flag = std::ranges::find(flags_, option.key()) != flags_.end();
+    if (flag && option.value() != "true") {
+      throw UsageError(verb_ + ": --" + option.key() + " takes no value");
+    }
+  }
   if (has("help")) {
     std::cout << parser_->options.help();
     return false;
-  }
-  for (const cxxopts::KeyValue& option : parser_->result->arguments()) {
-    if (option.value().empty()) throw UsageError(verb_ + ": --" + option.key() + " has no value");
   }
   take_unmatched(parser_->result->unmatched());
   return true;

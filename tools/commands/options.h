@@ -51,7 +51,7 @@ class Options {
 
   std::string verb_;
   std::unique_ptr<Parser> parser_;
-  std::vector<std::string> names_, positional_;
+  std::vector<std::string> names_, flags_, positional_;
   size_t most_positional_ = 0;
 };
 

@@ -121,7 +121,7 @@ class Rows {
 PairedTable paired_table(const std::vector<RunFigures>& runs) {
   const std::vector<Arm> arms = arms_of(runs);
   Rows rows(arms);
-  rows.add("test accuracy, %", "accuracy", 2,
+  rows.add(split_of(runs.front()) + " accuracy, %", "accuracy", 2,
            [](const RunFigures& r) { return 100 * r.of_eval("accuracy"); });
   const bool paths = std::ranges::all_of(runs, &RunFigures::has_path);
   if (paths) {

@@ -202,7 +202,9 @@ int run_predict(int argc, char** argv) {
   if (noise < 0 || noise > 1000)
     throw UsageError("predict: --noise is " + options.get("noise") + ", expected 0 to 1000");
   for (const char* file : {"routes", "json"}) {
-    if (options.has(file) && options.get(file) != "-") check_writable(options.get(file));
+    if (!options.has(file) || options.get(file) == "-") continue;
+    check_apart(options.get(file), options.required("checkpoint"));
+    check_writable(options.get(file));
   }
   use_threads(options.integer("threads"));
   const train::LoadedModel loaded =

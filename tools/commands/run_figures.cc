@@ -6,6 +6,7 @@
 #include <iomanip>
 #include <limits>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
 #include "engine/core/error.h"
@@ -58,6 +59,10 @@ const json& RunFigures::layers() const {
   const auto at = audit.find("layers");
   check(at != audit.end() && at->is_array() && !at->empty(), ErrorKind::kFormat, name,
         "/audit.json: no layers");
+  for (const json& layer : *at) {
+    const bool fits = layer.is_object() && layer.contains("layer") && layer["layer"].is_number();
+    check(fits, ErrorKind::kFormat, name, "/audit.json: a layer without the number of its block");
+  }
   return *at;
 }
 
@@ -67,7 +72,7 @@ double RunFigures::of_layer(size_t layer, const std::string& key) const {
   return number(layers()[layer], key, name + "/audit.json");
 }
 
-int64_t RunFigures::block(size_t layer) const { return layers()[layer].value("layer", -1); }
+int64_t RunFigures::block(size_t layer) const { return layers()[layer]["layer"].get<int64_t>(); }
 
 double RunFigures::emptiest(size_t layer) const {
   const json& all = layers()[layer];
@@ -75,7 +80,11 @@ double RunFigures::emptiest(size_t layer) const {
   check(load != all.end() && load->is_array() && !load->empty(), ErrorKind::kFormat, name,
         "/audit.json: a layer without load_all_tokens");
   double least = std::numeric_limits<double>::infinity();
-  for (const json& share : *load) least = std::min(least, share.get<double>());
+  for (const json& share : *load) {
+    check(share.is_number(), ErrorKind::kFormat, name, "/audit.json: load_all_tokens holds ",
+          share.dump());
+    least = std::min(least, share.get<double>());
+  }
   return least * static_cast<double>(load->size());
 }
 
@@ -86,6 +95,43 @@ RunFigures read_figures(std::string run) {
   json way = std::filesystem::exists(path) ? read_json(path) : json(nullptr);
   return {std::move(run), std::move(eval), std::move(audit), std::move(way)};
 }
+
+namespace {
+
+// What figures of two runs must agree in to stand in one row.
+void check_alike(const RunFigures& first, const RunFigures& other) {
+  for (const auto& [file, a, b] : {std::tuple{"eval.json", &first.eval, &other.eval},
+                                   {"audit.json", &first.audit, &other.audit}}) {
+    for (const char* key : {"split", "n", "n_images", "weights"}) {
+      const json x = a->value(key, json()), y = b->value(key, json());
+      check(x == y, ErrorKind::kValue, other.name, "/", file, ": ", key, " is ", y.dump(), ", but ",
+            x.dump(), " in ", first.name, ": they cannot be compared");
+    }
+  }
+  check(first.layers().size() == other.layers().size(), ErrorKind::kValue, other.name, " has ",
+        other.layers().size(), " MoE layers, but ", first.name, " has ", first.layers().size());
+  for (size_t l = 0; l < first.layers().size(); ++l) {
+    check(first.block(l) == other.block(l), ErrorKind::kValue, other.name, " has experts in block ",
+          other.block(l), ", but ", first.name, " in block ", first.block(l));
+  }
+}
+
+}  // namespace
+
+std::vector<RunFigures> read_all_figures(const std::vector<std::string>& runs) {
+  std::vector<RunFigures> all;
+  for (const std::string& run : runs) {
+    const RunFigures& one = all.emplace_back(read_figures(run));
+    const json eval_step = one.eval.value("step", json()),
+               audit_step = one.audit.value("step", json());
+    check(eval_step == audit_step, ErrorKind::kValue, one.name, ": eval.json is of step ",
+          eval_step.dump(), " and audit.json of step ", audit_step.dump(), "; make them again");
+    check_alike(all.front(), one);
+  }
+  return all;
+}
+
+std::string split_of(const RunFigures& run) { return run.eval.value("split", "test"); }
 
 std::string fixed(double value, int digits) {
   std::ostringstream text;

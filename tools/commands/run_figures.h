@@ -28,6 +28,14 @@ struct RunFigures {
 // Error(kIo, kFormat).
 RunFigures read_figures(std::string run);
 
+// Of several runs that are to be compared. Error(kValue) where they differ in what the figures are
+// of: the split, the number of images, the weights, the blocks with experts, or the step of eval
+// and audit.
+std::vector<RunFigures> read_all_figures(const std::vector<std::string>& runs);
+
+// "test" or "train": what eval.json is of.
+std::string split_of(const RunFigures& run);
+
 // `value` with so many decimals.
 std::string fixed(double value, int digits);
 
