@@ -49,13 +49,34 @@ class ImageFolder final : public Dataset {
   std::vector<Picture> pictures_;
 };
 
+// UTF-8 in its form, without control characters: what metadata and logs can hold.
+bool is_plain_text(const std::string& text) {
+  size_t more = 0;  // continuation bytes that must follow
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (more > 0) {
+      if ((byte & 0xC0) != 0x80) return false;
+      --more;
+    } else if (byte < 0x20 || byte == 0x7f || (byte >= 0x80 && (byte < 0xC2 || byte > 0xF4))) {
+      return false;
+    } else {
+      more = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC2 ? 1 : 0;
+    }
+  }
+  return more == 0;
+}
+
 // Sorted names of what is in a folder: its folders, or all files in it and below.
 Names folders_in(const fs::path& folder) {
   Names names;
   std::error_code trouble;
   for (fs::directory_iterator it(folder, trouble), end; !trouble && it != end;
        it.increment(trouble)) {
-    if (it->is_directory()) names.push_back(it->path().filename().string());
+    const std::string name = it->path().filename().string();
+    if (!it->is_directory() || name.starts_with('.')) continue;
+    check(is_plain_text(name), ErrorKind::kFormat, it->path().string(),
+          ": a class folder's name must be UTF-8 without control characters; rename it");
+    names.push_back(name);
   }
   check(!trouble, ErrorKind::kIo, folder.string(), ": cannot be listed: ", trouble.message());
   std::sort(names.begin(), names.end());
@@ -83,6 +104,7 @@ Names pictures_in(const fs::path& folder) {
        it.increment(trouble)) {
     const std::string ending = ending_of(it->path());
     const bool hidden = it->path().filename().string().starts_with('.');
+    if (hidden && it->is_directory()) it.disable_recursion_pending();
     if (hidden || !it->is_regular_file()) continue;
     check(!is_one_of(ending, kOthers), ErrorKind::kFormat, it->path().string(),
           ": of a format that is not read; make it JPEG or PNG");
@@ -105,6 +127,20 @@ fs::path folder_of(const fs::path& root, Split split) {
                split == Split::kTrain ? "train" : "test and no folder val");
 }
 
+// The first picture of each class, the second of each, ...: so that the first n of a set are of all
+// classes alike.
+std::vector<Picture> dealt_out(std::vector<Picture> by_class) {
+  std::vector<std::pair<int64_t, size_t>> order;  // (place in its class, place in the list)
+  for (size_t i = 0; i < by_class.size(); ++i) {
+    const bool same = i > 0 && by_class[i].label == by_class[i - 1].label;
+    order.emplace_back(same ? order.back().first + 1 : 0, i);
+  }
+  std::sort(order.begin(), order.end());
+  std::vector<Picture> dealt;
+  for (const auto& [place, i] : order) dealt.push_back(std::move(by_class[i]));
+  return dealt;
+}
+
 std::vector<Picture> list_pictures(const fs::path& folder, const Names& classes, bool training) {
   std::vector<Picture> pictures;
   for (const std::string& name : folders_in(folder)) {
@@ -121,7 +157,7 @@ std::vector<Picture> list_pictures(const fs::path& folder, const Names& classes,
   }
   check(!pictures.empty(), ErrorKind::kFormat, folder.string(), ": no ",
         training ? "training" : "test", " pictures");
-  return pictures;
+  return dealt_out(std::move(pictures));
 }
 
 // What is wrong with each picture, "" where nothing is; sizes go into the result's second part.
@@ -145,6 +181,8 @@ Inspection inspect(const std::vector<Picture>& pictures, bool decode) {
         if (decode) decode_image(bytes, path, image);
       } catch (const engine::Error& error) {
         found.problems[static_cast<size_t>(i)] = error.message();
+      } catch (const std::exception& error) {  // must not leave a parallel region
+        found.problems[static_cast<size_t>(i)] = path + ": " + error.what();
       }
     }
   });

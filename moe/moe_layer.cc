@@ -68,7 +68,8 @@ Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan,
       for (int64_t s = begin; s < end; ++s) {
         const int64_t choice = choice_of_slot[s];
         const engine::RngKey own =
-            by_slot ? key.with(static_cast<uint64_t>(s - offset[expert_of[choice]]))
+            by_slot ? key.with(static_cast<uint64_t>(f.sample_ids[0]))
+                          .with(static_cast<uint64_t>(s - offset[expert_of[choice]]))
                     : key.with(static_cast<uint64_t>(f.sample_ids[choice / row]))
                           .with(static_cast<uint64_t>(choice % row));
         for (int64_t i = 0; i < width; ++i) {

@@ -14,7 +14,7 @@ enum class Dispatch : uint8_t { kDropless, kCapacity };
 enum class Chooser : uint8_t { kTokens, kExperts };
 // What an element of the dropout mask inside an expert belongs to. kToken: to a token and its
 // choice. kSlot: to a slot of the expert, the same for all experts, as the published code draws
-// it.
+// it; another for each micro-batch.
 enum class DropoutMask : uint8_t { kToken, kSlot };
 
 // Options of every MoE layer of a model (spec section 2).

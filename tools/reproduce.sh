@@ -64,6 +64,16 @@ cmake --preset release >/dev/null
 cmake --build build/release --target robustmoe
 robustmoe=build/release/robustmoe
 
+# Runs of other settings must not end in one table.
+options="data=$data recipe=$recipe steps=$steps finetune_steps=$finetune_steps images=$images
+path_images=$path_images entropy_weight=$entropy_weight set=${sets[*]}"
+mkdir -p "$out"
+if [ -e "$out/options" ] && [ "$(cat "$out/options")" != "$options" ]; then
+  echo "reproduce.sh: $out holds runs of other options ($(tr '\n' ' ' <"$out/options")): choose another --out" >&2
+  exit 1
+fi
+echo "$options" >"$out/options"
+
 train() {  # RUN MORE...: trains, evaluates and audits, as far as that is not done
   local run=$1
   shift

@@ -154,7 +154,7 @@ void Trainer::take_folder(std::optional<int64_t> resume_step) {
   const bool there = std::filesystem::exists(path);
   const std::string before = there ? read_file(path) : "";
   // One that a run wrote, perhaps one that ended before its first step, reads and writes to itself.
-  check(!there || options_.resume ||
+  check(!there || first_step_ > 0 ||
             to_toml(parse_config(before, path, Origin::kFile), true) == before,
         ErrorKind::kValue, path,
         " is there already and no run has written it: choose another --out");
@@ -282,6 +282,7 @@ std::string portable_config(Config config) {
   if (!config.init.from.empty()) config.init.from = "(another model)";
   config.data = Config::Data{.source = config.data.source.substr(0, config.data.source.find(':')),
                              .two_view = config.data.two_view,
+                             .skip_bad_images = config.data.skip_bad_images,
                              .workers = plain.data.workers,
                              .prefetch = plain.data.prefetch,
                              .limit = config.data.limit};
@@ -311,7 +312,13 @@ void Trainer::save(int64_t next_step, bool proven) {
 
 void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {
   const double wait = loader.wait_seconds();
-  const data::Batch* batch = loader.next();
+  const data::Batch* batch = nullptr;
+  try {
+    batch = loader.next();
+  } catch (const engine::Error&) {  // a picture that cannot be read must not cost the steps so far
+    if (step > first_step_) save(step, /*proven=*/false);
+    throw;
+  }
   interval.wait_s += loader.wait_seconds() - wait;
   guarded([&] {
     const StepResult& result = step_.run(*batch, step);

@@ -39,11 +39,26 @@ bool begins_with(Bytes bytes, const std::array<uint8_t, N>& start) {
   return bytes.size() >= N && std::equal(start.begin(), start.end(), bytes.begin());
 }
 
+bool contains(Bytes bytes, Bytes marker) {
+  return std::search(bytes.begin(), bytes.end(), marker.begin(), marker.end()) != bytes.end();
+}
+
+// What follows the header of the first scan: segments before it may hold a whole thumbnail.
+Bytes after_first_scan(Bytes jpeg) {
+  for (size_t at = 2; at + 4 <= jpeg.size() && jpeg[at] == 0xff;) {
+    const size_t length = size_t{jpeg[at + 2]} * 256 + jpeg[at + 3];
+    if (at + 2 + length > jpeg.size()) break;
+    if (jpeg[at + 1] == 0xda) return jpeg.subspan(at + 2 + length);
+    at += 2 + length;
+  }
+  return {};
+}
+
 // stb_image fills what a cut file lacks; a whole one has its end marker, maybe with other bytes
 // behind it.
-template <size_t N>
-bool has(Bytes bytes, const std::array<uint8_t, N>& marker) {
-  return std::find_end(bytes.begin(), bytes.end(), marker.begin(), marker.end()) != bytes.end();
+bool is_whole(Bytes bytes) {
+  return begins_with(bytes, kPng) ? contains(bytes, kPngEnd)
+                                  : contains(after_first_scan(bytes), kJpegEnd);
 }
 
 const char* reason() {
@@ -72,8 +87,7 @@ ImageU8 read_image_header(Bytes bytes, const std::string& path) {
 
 void decode_image(Bytes bytes, const std::string& path, ImageU8& out) {
   read_image_header(bytes, path);
-  const bool whole = begins_with(bytes, kPng) ? has(bytes, kPngEnd) : has(bytes, kJpegEnd);
-  check(whole, ErrorKind::kFormat, path, ": the file is cut short, it has no end marker");
+  check(is_whole(bytes), ErrorKind::kFormat, path, ": the file is cut short, it has no end marker");
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
       stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,

@@ -55,6 +55,14 @@ TEST_CASE("image-folder: classes and pictures in the order of their names") {
   CHECK(train->label(0) == 0);
   CHECK(train->label(1) == 1);
   CHECK(train->label(2) == 1);
+  put(folder / "train/ape/y.png", png_of(6, 6, 1));
+  put(folder / "train/ape/z.png", png_of(6, 6, 1));
+  put(folder / "train/.git/x.png", png_of(6, 6, 1));
+  put(folder / "train/ape/.old/x.png", png_of(6, 6, 1));
+  const auto more = open_dataset(spec(folder), Split::kTrain);
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < more->size(); ++i) labels.push_back(more->label(i));
+  CHECK(labels == std::vector<int64_t>{0, 1, 0, 1, 0});  // dealt out by class
   ImageU8 image;
   train->read(2, image);
   CHECK(image.pixels == pixels_of(6, 6, 3));
@@ -100,6 +108,14 @@ TEST_CASE("image-folder: what is missing, empty, misplaced or of another format"
   put(folder / "train/dog/d.webp", {1});
   CHECK(message().has("d.webp: of a format that is not read"));
   std::filesystem::remove_all(folder / "train/dog");
+  for (const char* name : {"na\xefve", "two\nlines"}) {
+    put(folder / "train" + ("/" + std::string(name)) + "/x.png", png_of(6, 6, 3));
+    CHECK(message().has("a class folder's name must be UTF-8"));
+    std::filesystem::remove_all(folder / "train" + ("/" + std::string(name)));
+  }
+  put(folder / "train/caf\xc3\xa9/x.png", png_of(6, 6, 3));
+  CHECK(open_dataset(spec(folder), Split::kTrain)->info().classes == 3);
+  std::filesystem::remove_all(folder / "train/caf\xc3\xa9");
   put(folder / "val/cta/c.png", png_of(6, 6, 3));
   CHECK(message(Split::kTest)
             .has("val/cta: a class that the training split does not have; the nearest is cat"));

@@ -297,6 +297,25 @@ TEST_CASE("train_step: a warm step with its loader running makes no heap allocat
   }
 }
 
+TEST_CASE("train_step: no heap allocation with the other ways of routing and losses, either" *
+          doctest::skip(!engine::test::HeapCounter::available())) {
+  const std::vector<std::string> balance_off = {"moe.chooser=experts", "moe.importance_weight=0",
+                                                "moe.load_weight=0"};
+  for (const Settings& more :
+       {Settings{"prc.form=jsd", "moe.gshard_weight=0.1", "moe.entropy_weight=0.1"},
+        Settings{"prc.form=l2", "prc.router=noisy", "moe.bf16_dispatch=true"},
+        Settings{"moe.dispatch=capacity", "moe.batch_priority=true"},
+        Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off)}) {
+    CAPTURE(more.front());
+    Run run(with(kEverything, more), 2);
+    for (int step = 0; step < 5; ++step) run.next();
+    const engine::test::HeapCounter heap;
+    for (int step = 0; step < 5; ++step) run.next();
+    const int64_t allocations = heap.count();
+    CHECK(allocations == 0);
+  }
+}
+
 TEST_CASE("train_step: cifar10-small-prc as it is, 2 threads, loader running: no heap allocation" *
           doctest::skip(!engine::test::HeapCounter::available())) {
   Run run("shapes:size=32,train=300", 2, [](const data::Dataset& set) {

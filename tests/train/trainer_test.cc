@@ -342,6 +342,8 @@ TEST_CASE(
   put(dir + "/config.toml", "# mine\nbase = \"quick-vmoe\"\n");
   const std::string message = error_of(ErrorKind::kValue, [&] { run(dir); });
   CHECK(contains(message, dir + "/config.toml is there already"));
+  CHECK(contains(error_of(ErrorKind::kValue, [&] { run(dir, {}, {.resume = true}); }),
+                 "is there already"));
   CHECK(content_of(dir + "/config.toml") == "# mine\nbase = \"quick-vmoe\"\n");
   std::filesystem::remove(dir + "/config.toml");
   run(dir);

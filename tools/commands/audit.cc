@@ -77,9 +77,7 @@ int run_audit(int argc, char** argv) {
                            .dump_path = options.get("dump")};
   if (options.has("noise-path")) set_noise_path(options.get("noise-path"), what);
   if (!what.dump_path.empty()) {
-    if (what.dump_path == options.get("json")) {
-      throw UsageError("audit: --json and --dump are the same file");
-    }
+    if (options.has("json")) check_other_file(what.dump_path, options.get("json"));
     check_apart(what.dump_path, options.required("checkpoint"));
     check_writable(what.dump_path);
   }

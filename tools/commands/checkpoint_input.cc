@@ -117,14 +117,33 @@ void write_result(const Options& options, const std::string& text, const std::st
   std::cout << text;
 }
 
+namespace {
+
+// One name for a file, whether it is there or not.
+std::filesystem::path one_name(const std::string& path) {
+  return std::filesystem::weakly_canonical(std::filesystem::absolute(path));
+}
+
+}  // namespace
+
+void check_other_file(const std::string& path, const std::string& other) {
+  check(one_name(path) != one_name(other), ErrorKind::kValue, path, " and ", other,
+        " are the same file; choose another name");
+}
+
 void check_apart(const std::string& path, const std::string& checkpoint) {
   namespace fs = std::filesystem;
-  const fs::path out = fs::weakly_canonical(path), input = fs::weakly_canonical(checkpoint);
-  const bool is_step = fs::exists(input / "manifest.json");
-  const fs::path kept = is_step || !fs::is_directory(input) ? input : input / "checkpoints";
+  const fs::path out = one_name(path);
+  fs::path input = one_name(checkpoint);
+  if (fs::exists(input.parent_path() / "manifest.json")) input = input.parent_path();
+  const bool run = fs::is_directory(input) && !fs::exists(input / "manifest.json");
+  const fs::path kept = run ? input / "checkpoints" : input;
   const auto [end, ignored] = std::mismatch(kept.begin(), kept.end(), out.begin(), out.end());
   check(end != kept.end(), ErrorKind::kValue, path,
         ": would overwrite the checkpoint that it is about; choose another name");
+  for (const char* file : {"config.toml", "metrics.jsonl", "summary.csv", "log.txt"}) {
+    if (run) check_other_file(path, (input / file).string());
+  }
 }
 
 void check_writable(const std::string& path) {

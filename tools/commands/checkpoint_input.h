@@ -38,8 +38,11 @@ std::string neighbour_warning(const train::Config& config);
 // output holds the object alone.
 void write_result(const Options& options, const std::string& text, const std::string& json);
 
-// Throws Error(kValue) where a file of this name is the checkpoint or lies among its files.
+// Throws Error(kValue) where a file of this name is the checkpoint, lies among its files, or is one
+// that a run keeps.
 void check_apart(const std::string& path, const std::string& checkpoint);
+// Throws Error(kValue) where both names are of one file.
+void check_other_file(const std::string& path, const std::string& other);
 
 // Throws Error(kIo) unless a file of this name can be written, so that long work does not end in
 // a path that never was.

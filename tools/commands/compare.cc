@@ -105,7 +105,7 @@ Options compare_options() {
   options.add_positional("RUN", "run directories", 256);
   options.add_flag("paired",
                    "means over seeds, and by seed the differences to the first run's arm; runs "
-                   "whose config.toml differs in train.seed alone are an arm");
+                   "whose results are decided by the same settings but train.seed are an arm");
   options.add_value("json", "with --paired: write the table as JSON; - for standard output", "",
                     "FILE");
   options.add_value("min-accuracy", "fail unless every run reaches this share", "", "0..1");
@@ -141,7 +141,14 @@ int run_compare(int argc, char** argv) {
   Options options = compare_options();
   if (!options.parse(argc, argv)) return 0;
   check_usage(options);
-  if (options.has("json") && options.get("json") != "-") check_writable(options.get("json"));
+  if (options.has("json") && options.get("json") != "-") {
+    for (const std::string& run : options.positional()) {
+      for (const char* file : {"/eval.json", "/audit.json", "/path.json", "/config.toml"}) {
+        check_other_file(options.get("json"), run + file);
+      }
+    }
+    check_writable(options.get("json"));
+  }
   const std::vector<RunFigures> runs = read_all_figures(options.positional());
   const PairedTable shown =
       options.has("paired") ? paired_table(runs) : PairedTable{table(runs), ""};

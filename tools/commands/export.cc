@@ -35,6 +35,14 @@ int run_export(int argc, char** argv) {
   }
   train::write_safetensors(out, tensors, {{"format", "pt"}});
   std::cout << out << ": " << tensors.size() << " tensors\n";
+  if (loaded.config.model.gelu != "erf") {
+    std::cerr << "robustmoe: warning: this model's GELU is the tanh approximation; give timm "
+                 "act_layer=\"gelu_tanh\"\n";
+  }
+  if (loaded.config.model.pool == "mean") {
+    std::cerr << "robustmoe: warning: this model averages patches; give timm global_pool=\"avg\", "
+                 "class_token=False, fc_norm=False\n";
+  }
   return 0;
 }
 

@@ -197,6 +197,9 @@ int run_predict(int argc, char** argv) {
     throw UsageError("predict: --routes draws one picture, but " + std::to_string(paths.size()) +
                      " were given");
   }
+  if (options.has("routes") && options.has("json")) {
+    check_other_file(options.get("routes"), options.get("json"));
+  }
   if (options.has("trace")) trace_from(options.get("trace"));
   const double noise = options.has("noise") ? options.number("noise") : 0;
   if (noise < 0 || noise > 1000)
@@ -204,6 +207,7 @@ int run_predict(int argc, char** argv) {
   for (const char* file : {"routes", "json"}) {
     if (!options.has(file) || options.get(file) == "-") continue;
     check_apart(options.get(file), options.required("checkpoint"));
+    for (const std::string& path : paths) check_other_file(options.get(file), path);
     check_writable(options.get(file));
   }
   use_threads(options.integer("threads"));
@@ -225,7 +229,11 @@ int run_predict(int argc, char** argv) {
   data::Loader loader = data::Loader::evaluation(pictures, loading);
   train::Inference inference(loaded.model->vmoe);
   for (const std::string& path : paths) predict_one(job, inference, *loader.next(), path);
-  write_result(options, job.text.str(), json{{"images", job.result}}.dump());
+  job.text << neighbour_warning(config);
+  write_result(
+      options, job.text.str(),
+      json{{"eval_capacity_factor", config.moe.eval_capacity_factor}, {"images", job.result}}.dump(
+          -1, ' ', false, json::error_handler_t::replace));
   return 0;
 }
 

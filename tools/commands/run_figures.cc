@@ -102,11 +102,17 @@ namespace {
 void check_alike(const RunFigures& first, const RunFigures& other) {
   for (const auto& [file, a, b] : {std::tuple{"eval.json", &first.eval, &other.eval},
                                    {"audit.json", &first.audit, &other.audit}}) {
-    for (const char* key : {"split", "n", "n_images", "weights"}) {
+    for (const char* key : {"split", "n", "n_images", "weights", "seed"}) {
       const json x = a->value(key, json()), y = b->value(key, json());
       check(x == y, ErrorKind::kValue, other.name, "/", file, ": ", key, " is ", y.dump(), ", but ",
             x.dump(), " in ", first.name, ": they cannot be compared");
     }
+  }
+  for (const char* key : {"sigma", "steps", "n_images"}) {
+    if (!first.has_path() || !other.has_path()) break;
+    check(first.of_path(key) == other.of_path(key), ErrorKind::kValue, other.name,
+          "/path.json: ", key, " is ", other.of_path(key), ", but ", first.of_path(key), " in ",
+          first.name, ": they cannot be compared");
   }
   check(first.layers().size() == other.layers().size(), ErrorKind::kValue, other.name, " has ",
         other.layers().size(), " MoE layers, but ", first.name, " has ", first.layers().size());
@@ -126,6 +132,8 @@ std::vector<RunFigures> read_all_figures(const std::vector<std::string>& runs) {
                audit_step = one.audit.value("step", json());
     check(eval_step == audit_step, ErrorKind::kValue, one.name, ": eval.json is of step ",
           eval_step.dump(), " and audit.json of step ", audit_step.dump(), "; make them again");
+    check(!one.has_path() || one.path.value("step", json()) == eval_step, ErrorKind::kValue,
+          one.name, ": path.json is of another step than eval.json; make it again");
     check_alike(all.front(), one);
   }
   return all;

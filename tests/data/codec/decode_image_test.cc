@@ -75,6 +75,14 @@ TEST_CASE("decode_image: what is no picture, is cut short or far too large") {
       CHECK(message(cut).kind == ErrorKind::kFormat);
     }
   }
+  // A thumbnail's end marker does not stand for the picture's.
+  Bytes thumb = jpeg;
+  const Bytes segment = {0xff, 0xe1, 0, 6, 1, 2, 0xff, 0xd9};
+  thumb.insert(thumb.begin() + 2, segment.begin(), segment.end());
+  data::decode_image(thumb, "t.jpg", image);
+  CHECK(image.height == 40);
+  thumb.resize(thumb.size() * 9 / 10);
+  CHECK(message(thumb).has("cut short"));
   Bytes damaged = png;
   for (size_t i = 60; i < 90; ++i) damaged[i] ^= 0x5a;
   CHECK(message(damaged).has("cannot be decoded"));
