@@ -94,6 +94,10 @@ TEST_CASE("predict: what cannot work is one line") {
   check_fails(scene.on("--noise -1"), 2, {"--noise is -1"});
   check_fails("predict a.png b.png --routes x.png --checkpoint r", 2, {"--routes draws one"});
   check_fails(scene.on("--routes " + (scene.folder / "no/x.png")), 1, {"x.png"});
+  const std::string picture = content_of(scene.folder / "p.png");
+  check_fails(scene.on("--routes " + (scene.folder / "p.png")), 1, {"are the same file"});
+  check_fails(scene.on("--json " + (scene.folder / "./p.png")), 1, {"are the same file"});
+  CHECK(content_of(scene.folder / "p.png") == picture);
   put(scene.folder / "text.png", "not a picture");
   check_fails("predict " + (scene.folder / "text.png") + " --checkpoint " + (scene.folder / "run"),
               1, {"text.png: neither a JPEG nor a PNG"});
