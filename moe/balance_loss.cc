@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "engine/core/backend.h"
-#include "moe/routing_groups.h"
+#include "nn/loss/token_groups.h"
 
 namespace moe {
 
@@ -37,7 +37,7 @@ void cv_squared_grad(std::span<const double> v, std::span<double> grad) {
 namespace {
 
 // Mean over groups of CV^2 of the rows of sums (groups, E); the gradient into dsums.
-double mean_cv_squared(const Groups& g, const double* sums, double* dsums) {
+double mean_cv_squared(const nn::Groups& g, const double* sums, double* dsums) {
   double loss = 0;
   const size_t e = static_cast<size_t>(g.experts);
   for (int64_t i = 0; i < g.count; ++i) {
@@ -66,7 +66,7 @@ double normal_upper(double z) { return 0.5 * std::erfc(z * 0.7071067811865476); 
 }  // namespace
 
 Tensor importance_loss(const Tensor& clean, int64_t group_tokens) {
-  const Groups g = check_groups("importance_loss", clean, group_tokens);
+  const nn::Groups g = nn::check_groups("importance_loss", clean, group_tokens);
   engine::StepArena& arena = clean.tape()->arena();
   Tensor loss = arena.empty({1}, clean.dtype());
   const Tensor sums = arena.empty({g.count, g.experts}, Dtype::kF64);
@@ -100,7 +100,7 @@ Tensor importance_loss(const Tensor& clean, int64_t group_tokens) {
 
 Tensor load_loss(const Tensor& logits, const Tensor& noisy_logits, int64_t top_k, double sigma,
                  int64_t group_tokens) {
-  const Groups g = check_groups("load_loss", logits, group_tokens);
+  const nn::Groups g = nn::check_groups("load_loss", logits, group_tokens);
   check(sigma > 0, ErrorKind::kValue, "load_loss: needs router noise, sigma = ", sigma);
   check(top_k >= 1 && top_k <= g.experts, ErrorKind::kValue, "load_loss: top_k = ", top_k, " of ",
         g.experts, " experts");

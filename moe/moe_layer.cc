@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/core/backend.h"
-#include "engine/core/parallel.h"
 #include "engine/ops/pointwise.h"
 #include "engine/ops/top_k.h"
 
 namespace moe {
 
-using engine::check;
 using engine::ErrorKind;
 using engine::Tensor;
 
@@ -25,7 +22,7 @@ void MoeConfig::check() const {
                 noise_std);
   engine::check(expert_dropout >= 0 && expert_dropout < 1, ErrorKind::kValue,
                 "moe.expert_dropout must lie in [0, 1), got ", expert_dropout);
-  const bool capacities = dispatch == Dispatch::kCapacity || chooser == Chooser::kExperts;
+  const bool capacities = dispatch == Dispatch::kCapacity || chooser != Chooser::kTokens;
   engine::check(!capacities || capacity_factor > 0, ErrorKind::kValue,
                 "moe.capacity_factor must be positive, got ", capacity_factor);
   engine::check(capacity_multiple_of >= 1, ErrorKind::kValue,
@@ -40,64 +37,6 @@ int64_t slots_per_token(const MoeConfig& config) {
 int64_t group_tokens(const MoeConfig& config, int64_t images, int64_t tokens) {
   return (config.group_images > 0 ? config.group_images : images) * tokens;
 }
-
-namespace {
-
-// Dropout multipliers (S, width), 0 or 1/(1-rate), in slot order. An element's draw is keyed by
-// its image, token and choice, or by its slot's place in the expert; `part` tells the two masks
-// of a layer apart.
-Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan,
-                 const MoeConfig& config, int64_t width, uint64_t part, engine::Dtype dtype) {
-  check(static_cast<int64_t>(f.sample_ids.size()) == r.images, ErrorKind::kValue,
-        "expert dropout needs the ids of ", r.images, " images, got ", f.sample_ids.size());
-  const int64_t slots = plan.map.choice_of_slot.shape()[0], row = r.tokens * r.top_k;
-  const Tensor mask = f.tape.arena().empty({slots, width}, dtype);
-  const int32_t* choice_of_slot = plan.map.choice_of_slot.data<const int32_t>();
-  const int32_t* offset = plan.offset.data<const int32_t>();
-  const int32_t* expert_of = plan.expert_of.data<const int32_t>();
-  const bool by_slot = config.dropout_mask == DropoutMask::kSlot;
-  const double rate = config.expert_dropout;
-  const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kExpertDropout)
-                                 .with(static_cast<uint64_t>(f.step))
-                                 .with(static_cast<uint64_t>(r.layer))
-                                 .with(part);
-  engine::dispatch_cpu(mask, [&]<class T>(engine::Cpu) {
-    const T keep = static_cast<T>(1 / (1 - rate));
-    T* out = mask.data<T>();
-    engine::parallel_for(slots, engine::rows_per_grain(width), [&](int64_t begin, int64_t end) {
-      for (int64_t s = begin; s < end; ++s) {
-        const int64_t choice = choice_of_slot[s];
-        const engine::RngKey own =
-            by_slot ? key.with(static_cast<uint64_t>(f.sample_ids[0]))
-                          .with(static_cast<uint64_t>(s - offset[expert_of[choice]]))
-                    : key.with(static_cast<uint64_t>(f.sample_ids[choice / row]))
-                          .with(static_cast<uint64_t>(choice % row));
-        for (int64_t i = 0; i < width; ++i) {
-          out[s * width + i] = own.uniform(static_cast<uint64_t>(i)) < rate ? T(0) : keep;
-        }
-      }
-    });
-  });
-  return mask;
-}
-
-// Rows of a mask given per (token, choice), brought into slot order.
-Tensor slot_order(nn::Forward& f, const Tensor& mask, const DispatchPlan& plan, int64_t width) {
-  const engine::Shape expected{plan.expert_of.numel(), width};
-  check(mask.shape() == expected, ErrorKind::kShape, "expert dropout: expected a mask of ",
-        expected, ", got ", mask.shape());
-  const int64_t slots = plan.map.choice_of_slot.shape()[0];
-  const Tensor out = f.tape.arena().empty({slots, width}, mask.dtype());
-  const int32_t* choice = plan.map.choice_of_slot.data<const int32_t>();
-  engine::dispatch_cpu(mask, [&]<class T>(engine::Cpu) {
-    for (int64_t s = 0; s < slots; ++s) {
-      std::copy_n(mask.data<const T>() + choice[s] * width, width, out.data<T>() + s * width);
-    }
-  });
-  return out;
-}
-
-}  // namespace
 
 DispatchPlan MoeLayer::give_out(engine::Tape& tape, Routing& r, bool train) const {
   const double factor = train ? config_.capacity_factor : config_.eval_capacity_factor;
@@ -139,21 +78,9 @@ Tensor MoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& residual
   routing.dropped = plan.dropped;
   routing.weight = engine::pick(routing.gates, plan.expert_of);
 
-  Tensor hidden_mask, output_mask;
-  if (train && random.hidden_dropout.defined()) {
-    hidden_mask = slot_order(f, random.hidden_dropout, plan, hidden_);
-  }
-  if (train && random.output_dropout.defined()) {
-    output_mask = slot_order(f, random.output_dropout, plan, width_);
-  }
-  if (train && config_.expert_dropout > 0 && !hidden_mask.defined() && !output_mask.defined()) {
-    hidden_mask = draw_mask(f, routing, plan, config_, hidden_, 0, x.dtype());
-    output_mask = draw_mask(f, routing, plan, config_, width_, 1, x.dtype());
-  }
   Tensor xs = engine::gather_rows(flat, plan.map);
   if (config_.bf16_dispatch) xs = engine::round_bf16(xs);
-  Tensor ys = experts_.forward(f, xs, plan.offset, hidden_mask, output_mask);
-  if (config_.bf16_dispatch) ys = engine::round_bf16(ys);
+  const Tensor ys = experts_.forward(f, xs, routing, plan, random);
   routing.slot_of = plan.map.slot_of;
   routing.outputs = ys;
   const Tensor add = engine::reshape(residual, {n, width_});

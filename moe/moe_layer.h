@@ -10,8 +10,9 @@ namespace moe {
 
 enum class Dispatch : uint8_t { kDropless, kCapacity };
 // kTokens: a token is sent to the experts it prefers. kExperts: an expert takes the tokens that
-// prefer it most, as many as its capacity, so that a token may get any number of experts (spec 6).
-enum class Chooser : uint8_t { kTokens, kExperts };
+// prefer it most, as many as its capacity, so that a token may get any number of experts. kSoft:
+// nobody chooses (moe/soft_moe.h). (spec 6)
+enum class Chooser : uint8_t { kTokens, kExperts, kSoft };
 // What an element of the dropout mask inside an expert belongs to. kToken: to a token and its
 // choice. kSlot: to a slot of the expert, the same for all experts, as the published code draws
 // it; another for each micro-batch.
@@ -24,7 +25,7 @@ struct MoeConfig {
   // kExperts: an expert takes ceil(tokens * capacity_factor / experts) tokens of a group, rounded
   // up as any capacity; top_k and dispatch play no part. In evaluation with an
   // eval_capacity_factor of 0 the groups are single images, so that no prediction depends on its
-  // neighbours.
+  // neighbours. kSoft: moe/soft_moe.h; top_k only says how many experts are reported.
   Chooser chooser = Chooser::kTokens;
   double noise_std = 1;  // router noise in training: sigma = noise_std / experts
   Dispatch dispatch = Dispatch::kDropless;
@@ -59,6 +60,12 @@ struct RoutingRandom {
   engine::Tensor output_dropout;  // (N*K, width)
 };
 
+// Noise of standard deviation r.sigma for router logits, whose rows belong to r.images images, on
+// the tape: of `random`, or a pure function of (seed, step, layer, sample, element).
+// Error(kValue) without sample_ids.
+engine::Tensor router_noise(nn::Forward& f, const engine::Tensor& logits,
+                            const RoutingRandom& random, const Routing& r);
+
 // logits = x W, no bias; W (width, E), LeCun normal. Training adds noise of standard deviation
 // noise_std / E to the logits; softmax comes before top-k, ties go to the lower expert, and
 // the gates of the chosen experts are the weights as they are, not renormalised (spec 2.2).
@@ -77,14 +84,14 @@ class Router {
   nn::Parameter weight_;
 };
 
-// E two-layer MLPs; rows of xs are sorted by expert. (S, width) -> (S, width)
+// E two-layer MLPs, with dropout after GELU and after the second product in training.
 class Experts {
  public:
   Experts(int64_t width, int64_t hidden, const MoeConfig& config, engine::GeluForm form);
-  // hidden_mask (S, hidden) and output_mask (S, width): dropout multipliers, or undefined.
-  engine::Tensor forward(nn::Forward& f, const engine::Tensor& xs, const engine::Tensor& offset,
-                         const engine::Tensor& hidden_mask,
-                         const engine::Tensor& output_mask) const;
+  // xs (S, width): the rows of `plan`'s slots, sorted by expert; what they become, (S, width),
+  // rounded to bf16 with bf16_dispatch.
+  engine::Tensor forward(nn::Forward& f, const engine::Tensor& xs, const Routing& routing,
+                         const DispatchPlan& plan, const RoutingRandom& random) const;
   void visit(nn::ParamVisitor& v);
 
  private:
@@ -103,7 +110,6 @@ class MoeLayer {
            engine::GeluForm form)
       : layer_(layer),
         width_(width),
-        hidden_(hidden),
         config_(config),
         router_(width, config),
         experts_(width, hidden, config, form) {}
@@ -116,14 +122,14 @@ class MoeLayer {
   // Sets the capacity of `r` and gives out the slots.
   DispatchPlan give_out(engine::Tape& tape, Routing& r, bool train) const;
 
-  int64_t layer_, width_, hidden_;
+  int64_t layer_, width_;
   MoeConfig config_;
   Router router_;
   Experts experts_;
 };
 
 // Experts that work on a token in training: K, or on average the capacity factor, rounded up, where
-// experts choose.
+// tokens do not choose.
 int64_t slots_per_token(const MoeConfig& config);
 
 // Tokens of a routing group of a batch of `images`: group_images * tokens, or all.

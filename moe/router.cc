@@ -12,18 +12,16 @@ using engine::check;
 using engine::ErrorKind;
 using engine::Tensor;
 
-namespace {
-
-// (N, E) noise of standard deviation sigma; a pure function of (seed, step, layer, sample,
-// token, expert).
-Tensor draw_noise(nn::Forward& f, const Tensor& logits, const Routing& r) {
+Tensor router_noise(nn::Forward& f, const Tensor& logits, const RoutingRandom& random,
+                    const Routing& r) {
+  if (random.noise.defined()) return engine::scale(f.tape.input(random.noise), r.sigma);
   check(static_cast<int64_t>(f.sample_ids.size()) == r.images, ErrorKind::kValue,
         "router noise needs the ids of ", r.images, " images, got ", f.sample_ids.size());
   const Tensor noise = f.tape.arena().empty(logits.shape(), logits.dtype());
   const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kRouterNoise)
                                  .with(static_cast<uint64_t>(f.step))
                                  .with(static_cast<uint64_t>(r.layer));
-  const int64_t row = r.tokens * r.experts;
+  const int64_t row = logits.numel() / r.images;
   engine::dispatch_cpu(noise, [&]<class T>(engine::Cpu) {
     T* out = noise.data<T>();
     engine::parallel_for(r.images, 1, [&](int64_t begin, int64_t end) {
@@ -38,8 +36,6 @@ Tensor draw_noise(nn::Forward& f, const Tensor& logits, const Routing& r) {
   return f.tape.input(noise);
 }
 
-}  // namespace
-
 void Router::forward(nn::Forward& f, const Tensor& x, const RoutingRandom& random,
                      Routing& routing) const {
   routing.logits = engine::linear(x, weight_.on(f), Tensor{});
@@ -47,10 +43,8 @@ void Router::forward(nn::Forward& f, const Tensor& x, const RoutingRandom& rando
   const bool noisy = f.mode == nn::Mode::kTrain && config_.noise_std > 0;
   routing.sigma = noisy ? config_.noise_std / static_cast<double>(config_.experts) : 0;
   if (noisy) {
-    const Tensor noise = random.noise.defined()
-                             ? engine::scale(f.tape.input(random.noise), routing.sigma)
-                             : draw_noise(f, routing.logits, routing);
-    routing.noisy_logits = engine::add(routing.logits, noise);
+    routing.noisy_logits =
+        engine::add(routing.logits, router_noise(f, routing.logits, random, routing));
     routing.gates = engine::softmax(routing.noisy_logits);
   } else {
     routing.noisy_logits = routing.logits;

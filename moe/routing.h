@@ -15,6 +15,9 @@ struct Routing {
   // Experts chose tokens: top_k = E, `chosen` ranks all experts, `expert` says which of them took
   // the token.
   bool expert_choice = false;
+  // Nothing was chosen (moe/soft_moe.h): `gates` are parts of a token's output, `offset` counts
+  // slots, slot_of and outputs are undefined.
+  bool soft = false;
   bool class_token = true;      // token 0 of every image is the class token
   double sigma = 0;             // standard deviation of the router noise, 0 = none
   engine::Tensor logits;        // (N, E) router logits without noise

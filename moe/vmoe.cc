@@ -30,8 +30,13 @@ Vmoe::Vmoe(const VmoeConfig& config) : config_(config), stem_(config.vit), head_
                 nn::LayerNorm(vit.width),
                 nullptr,
                 nullptr,
+                nullptr,
                 "blocks." + std::to_string(i)};
-    if (std::ranges::find(config.moe_layers, i) != config.moe_layers.end()) {
+    const bool experts = std::ranges::find(config.moe_layers, i) != config.moe_layers.end();
+    if (experts && config.moe.chooser == Chooser::kSoft) {
+      block.soft =
+          std::make_unique<SoftMoeLayer>(i, vit.width, vit.mlp, vit.tokens(), config.moe, vit.gelu);
+    } else if (experts) {
       block.moe = std::make_unique<MoeLayer>(i, vit.width, vit.mlp, config.moe, vit.gelu);
     } else {
       block.mlp = std::make_unique<nn::Mlp>(vit.width, vit.mlp, vit.gelu);
@@ -58,7 +63,9 @@ void Vmoe::forward(nn::Forward& f, const Tensor& images, VmoeOutput& out,
       continue;
     }
     Routing& routing = out.routings[at];
-    x = block.moe->forward(f, y, x, random.empty() ? RoutingRandom{} : random[at], routing);
+    const RoutingRandom own = random.empty() ? RoutingRandom{} : random[at];
+    x = block.soft != nullptr ? block.soft->forward(f, y, x, own, routing)
+                              : block.moe->forward(f, y, x, own, routing);
     routing.class_token = config_.vit.pool == nn::Pool::kToken;
     ++at;
   }
@@ -72,6 +79,7 @@ void Vmoe::Block::visit(nn::ParamVisitor& v) {
   v.child("norm2", norm2);
   if (mlp != nullptr) v.child("mlp", *mlp);
   if (moe != nullptr) v.child("moe", *moe);
+  if (soft != nullptr) v.child("moe", *soft);
 }
 
 void Vmoe::visit(nn::ParamVisitor& v) {
@@ -85,9 +93,13 @@ int64_t multiply_adds_per_image(const VmoeConfig& config) {
   const int64_t t = c.tokens(), d = c.width;
   const int64_t attention = 4 * d * d + 2 * t * d, mlp = 2 * d * c.mlp;
   const int64_t moe_layers = static_cast<int64_t>(config.moe_layers.size());
-  const int64_t moe = slots_per_token(config.moe) * mlp + d * config.moe.experts;
+  int64_t moe = t * (slots_per_token(config.moe) * mlp + d * config.moe.experts);
+  if (config.moe.chooser == Chooser::kSoft && moe_layers > 0) {
+    // the experts; logits, mixtures in and mixtures out
+    moe = config.moe.experts * soft_slots(config.moe, t) * (mlp + 3 * t * d);
+  }
   const int64_t blocks =
-      t * (c.layers * attention + (c.layers - moe_layers) * mlp + moe_layers * moe);
+      t * (c.layers * attention + (c.layers - moe_layers) * mlp) + moe_layers * moe;
   const int64_t stem = c.patches() * c.patch * c.patch * c.channels * d;
   return stem + blocks + d * c.classes + (c.pre_logits ? d * d : 0);
 }

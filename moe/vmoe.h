@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "moe/moe_layer.h"
+#include "moe/soft_moe.h"
 #include "nn/vit.h"
 
 namespace moe {
@@ -40,13 +41,14 @@ class Vmoe {
   const VmoeConfig& config() const { return config_; }
 
  private:
-  // x += attention(norm1(x)); x += mlp or moe (norm2(x)). Exactly one of mlp, moe is there.
+  // x += attention(norm1(x)); x += mlp, moe or soft (norm2(x)). Exactly one of them is there.
   struct Block {
     nn::LayerNorm norm1;
     nn::SelfAttention attention;
     nn::LayerNorm norm2;
     std::unique_ptr<nn::Mlp> mlp;
     std::unique_ptr<MoeLayer> moe;
+    std::unique_ptr<SoftMoeLayer> soft;
     std::string name;  // "blocks.3", for diagnosis
     void visit(nn::ParamVisitor& v);
   };
@@ -57,7 +59,8 @@ class Vmoe {
   nn::VitHead head_;
 };
 
-// Multiply-adds of one forward pass of one image (products only), K experts counted a token.
+// Multiply-adds of one forward pass of one image (products only): K experts a token, or
+// what all slots of a Soft MoE layer cost.
 int64_t multiply_adds_per_image(const VmoeConfig& config);
 
 }  // namespace moe

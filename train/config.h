@@ -49,6 +49,7 @@ struct Config {
   struct Init {
     std::string from, rules;
     double tile_noise = 0;
+    bool allow_nonfinite = false;
   };
   struct Data {
     std::string source;

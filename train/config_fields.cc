@@ -83,8 +83,10 @@ void list_moe(Listing& to, Config::Moe& m) {
   to.integer("top_k", m.top_k, {1, 4096}, "Experts that a token is sent to.");
   to.integer("eval_top_k", m.eval_top_k, {0, 4096},
              "Experts that a token is sent to at evaluation; 0: as in training.");
-  to.choice("chooser", m.chooser, {"tokens", "experts"},
-            "Whether tokens choose top_k experts, or experts as many tokens as their capacity.");
+  to.choice(
+      "chooser", m.chooser, {"tokens", "experts", "soft"},
+      "Whether tokens choose top_k experts, experts as many tokens as their capacity, or nobody: "
+      "slots of mixed tokens (Soft MoE).");
   to.real("noise_std", m.noise_std, kNotNegative,
           "Noise on the router's logits in training, of standard deviation noise_std / experts.");
   to.choice("dispatch", m.dispatch, {"dropless", "capacity"},
@@ -141,6 +143,8 @@ void list_init(Listing& to, Config::Init& i) {
           "the experts, zoom:REGEX, drop:REGEX, keep:REGEX.");
   to.real("tile_noise", i.tile_noise, kNotNegative,
           "Noise on tiled experts, in standard deviations of the tensor.");
+  to.flag("allow_nonfinite", i.allow_nonfinite,
+          "Whether weights that are not finite are read, instead of refused.");
 }
 
 void list_data(Listing& to, Config::Data& d) {

@@ -20,6 +20,25 @@ void validate_model(const Config& c) {
   require(m.classes != 1, "model.classes = 1 leaves nothing to learn: 0 takes the data's number");
 }
 
+// Soft MoE has nothing to balance, to drop or to compare.
+void validate_soft(const Config& c) {
+  const Config::Moe& m = c.moe;
+  for (const auto& [key, set] :
+       {std::pair{"moe.importance_weight=0", m.importance_weight > 0},
+        std::pair{"moe.load_weight=0", m.load_weight > 0},
+        std::pair{"moe.gshard_weight=0", m.gshard_weight > 0},
+        std::pair{"moe.entropy_weight=0", m.entropy_weight > 0},
+        std::pair{"prc.form=none", c.prc.form != "none"},
+        std::pair{"moe.dispatch=dropless", m.dispatch != "dropless"},
+        std::pair{"moe.batch_priority=false", m.batch_priority},
+        std::pair{"moe.eval_capacity_factor=0", m.eval_capacity_factor > 0}}) {
+    require(!set,
+            "moe.chooser = \"soft\" chooses no experts, so that there is nothing to balance, "
+            "to drop or to compare: set ",
+            key);
+  }
+}
+
 void validate_moe(const Config& c) {
   const Config::Moe& m = c.moe;
   require(m.top_k <= m.experts, "moe.top_k = ", m.top_k, " is more than moe.experts = ", m.experts,
@@ -41,6 +60,7 @@ void validate_moe(const Config& c) {
       !experts_choose || (m.importance_weight == 0 && m.load_weight == 0 && m.gshard_weight == 0),
       "moe.chooser = \"experts\" balances by itself, but moe.importance_weight, moe.load_weight "
       "or moe.gshard_weight is not 0: set them to 0");
+  if (m.chooser == "soft") validate_soft(c);
   const bool capacity = m.dispatch == "capacity" || experts_choose;
   if (capacity || m.importance_weight > 0 || m.load_weight > 0 || m.gshard_weight > 0) {
     const bool whole = c.train.micro_batch == 0;

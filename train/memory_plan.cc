@@ -31,6 +31,11 @@ PerImage elements(const moe::VmoeConfig& c) {
   out.dense = t * (d + 2 + 2 * c.vit.mlp + d);  // norm2, z, gelu(z), output
   // norm2, router tensors and index arrays, dispatched tokens, z, gelu(z), expert output, output
   out.moe = t * (d + 2 + 5 * e + 6 * choices + k * (2 * d + 2 * c.vit.mlp) + d);
+  if (c.moe.chooser == moe::Chooser::kSoft && !c.moe_layers.empty()) {
+    // unit tokens, logits, noise, both softmaxes and a transposed copy; mixtures in two orders
+    const int64_t slots = e * moe::soft_slots(c.moe, t);
+    out.moe += t * (d + 6 * slots) + 2 * slots * d;
+  }
   if (c.moe.bf16_dispatch) out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
   out.stem = patch_values + 2 * t * d;
   const int64_t hidden = c.moe_layers.empty() ? c.vit.mlp : std::max(c.vit.mlp, k * c.vit.mlp);

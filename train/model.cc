@@ -35,7 +35,9 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   m.experts = config.moe.experts;
   m.top_k = config.moe.top_k;
   m.eval_top_k = config.moe.eval_top_k;
-  m.chooser = config.moe.chooser == "experts" ? moe::Chooser::kExperts : moe::Chooser::kTokens;
+  m.chooser = config.moe.chooser == "experts" ? moe::Chooser::kExperts
+              : config.moe.chooser == "soft"  ? moe::Chooser::kSoft
+                                              : moe::Chooser::kTokens;
   m.noise_std = config.moe.noise_std;
   m.dispatch =
       config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity : moe::Dispatch::kDropless;
@@ -75,7 +77,7 @@ Model::Model(const Config& config, bool with_grads, Dtype dtype) : vmoe(vmoe_con
   nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(vmoe, dtype);
 }
 
-LoadedModel load_model(const std::string& checkpoint, bool ema) {
+LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite) {
   LoadedModel out;
   const Loaded peeked = peek_checkpoint(checkpoint);
   const auto text = peeked.metadata.find("config");
@@ -93,14 +95,17 @@ LoadedModel load_model(const std::string& checkpoint, bool ema) {
       load_checkpoint(peeked.path, out.model->params, ema ? LoadWhat::kEma : LoadWhat::kWeights);
   out.loaded.warnings.insert(out.loaded.warnings.begin(), peeked.warnings.begin(),
                              peeked.warnings.end());
-  check_finite(out.model->params, out.loaded.path);
+  if (!allow_nonfinite) {
+    check_finite(out.model->params, out.loaded.path,
+                 "take another checkpoint, or --allow-nonfinite");
+  }
   return out;
 }
 
 InitReport init_model(const Config& config, Model& model) {
   const std::string weights = weights_of(config.init.from);
   try {
-    SourceTensors source = read_source(weights);
+    SourceTensors source = read_source(weights, config.init.allow_nonfinite);
     if (has_timm_names(source)) source = from_timm(std::move(source));
     return init_from(source, config.init.rules, config.init.tile_noise,
                      static_cast<uint64_t>(config.train.seed), model.params);
@@ -109,7 +114,8 @@ InitReport init_model(const Config& config, Model& model) {
   }
 }
 
-void check_finite(const engine::ParamStore& params, const std::string& where) {
+void check_finite(const engine::ParamStore& params, const std::string& where,
+                  const std::string& advice) {
   using engine::Slab;
   for (const auto& [slab, what] : {std::pair{Slab::kValue, ""},
                                    {Slab::kMoment1, "the first moment of "},
@@ -120,8 +126,8 @@ void check_finite(const engine::ParamStore& params, const std::string& where) {
       const auto* begin = params.view(entry, slab).data<const float>();
       check(
           std::all_of(begin, begin + entry.shape.numel(), [](float x) { return std::isfinite(x); }),
-          ErrorKind::kFormat, where, ": ", what, entry.path,
-          " holds numbers that are not finite; take another checkpoint");
+          ErrorKind::kFormat, where, ": ", what, entry.path, " holds numbers that are not finite; ",
+          advice);
     }
   }
 }

@@ -39,9 +39,9 @@ struct LoadedModel {
   Loaded loaded;
 };
 // Reads the config from the checkpoint's metadata, builds the model and fills it. `ema`: the
-// averaged weights. Error(kFormat) if there are none, if they are not finite, or if the config
-// describes a model that the memory cannot hold.
-LoadedModel load_model(const std::string& checkpoint, bool ema);
+// averaged weights. Error(kFormat) if there are none, if they are not finite and that is not
+// allowed, or if the config describes a model that the memory cannot hold.
+LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite = false);
 
 // Fills a fresh model as config.init says (train/init/rules.h); a file of timm's names
 // (train/init/timm_names.h) is brought under ours first. Error(kFormat) where a weight has
@@ -49,8 +49,9 @@ LoadedModel load_model(const std::string& checkpoint, bool ema);
 InitReport init_model(const Config& config, Model& model);
 
 // Error(kFormat) that begins with `where` and names the first parameter that has, or whose
-// optimizer moments or average have, a value that is not finite.
-void check_finite(const engine::ParamStore& params, const std::string& where);
+// optimizer moments or average have, a value that is not finite; ends with `advice`.
+void check_finite(const engine::ParamStore& params, const std::string& where,
+                  const std::string& advice = "take another checkpoint");
 
 // Fills what the data set decides (channels, image size, classes) unless set by hand; where a
 // value set by hand does not fit the data: Error(kValue).

@@ -4,7 +4,7 @@
 #include "engine/ops/cross_entropy.h"
 #include "engine/ops/pointwise.h"
 #include "moe/balance_loss.h"
-#include "moe/gshard_loss.h"
+#include "nn/loss/gshard_loss.h"
 #include "nn/loss/mean_entropy.h"
 
 namespace train {
@@ -69,7 +69,7 @@ void Objective::add_balance(const moe::Routing& r, Sum& sum) const {
                 sum.terms.load);
   }
   if (moe_.gshard_weight > 0) {
-    sum.include(moe::gshard_loss(r.gates, r.chosen, group), moe_.gshard_weight, sum.terms.gshard);
+    sum.include(nn::gshard_loss(r.gates, r.chosen, group), moe_.gshard_weight, sum.terms.gshard);
   }
   if (moe_.entropy_weight > 0) {
     sum.include(nn::mean_entropy(r.clean), moe_.entropy_weight, sum.terms.entropy);

@@ -19,9 +19,15 @@ two-view batches images 2i and 2i+1 are the views of pair i, and match[i, p] is 
 second that corresponds to patch p of the first (from 0, without the class token), or -1.
 Metadata: "set" (settings as key=value lines), "about", "min_margin".
 
-Tensors. images, labels, match, noise.I (standard normal, MoE block I, the same in every step),
-param.NAME, logits, chosen.I ((tokens, K), experts by choice, -1 = dropped), grad.NAME (of
-loss.total), adam.NAME and sgd.NAME (weights after 5 updates on this batch, each from param.NAME).
+Soft MoE (moe.chooser=soft). The experts have P slots each, P = round(T * moe.capacity_factor / E),
+half to even, T the tokens of an image with the class token. In place of router.weight a block has
+router.slots (E*P, width), row e*P+p for slot p of expert e, and router.scale (1). The noise comes
+on the E*P slot logits. Nothing is chosen and moe.top_k is not used.
+
+Tensors. images, labels, match, noise.I (standard normal, MoE block I, the same in every step,
+(tokens, E), with Soft MoE (tokens, E*P)), param.NAME, logits, chosen.I ((tokens, K), experts by
+choice, -1 = dropped; not with Soft MoE), grad.NAME (of loss.total), adam.NAME and sgd.NAME
+(weights after 5 updates on this batch, each from param.NAME).
 Of shape (1): loss.total, loss.cross_entropy; loss.importance, .load, .gshard, .entropy
 (unweighted, summed over layers, there if the weight is not 0); loss.prc (weighted, summed over
 layers); loss.prc_diagonal, loss.prc_off_diagonal (unweighted, mean over layers).
@@ -33,7 +39,8 @@ qkv.bias) is exactly zero in theory, rounding here: leave it out of comparisons.
 Margins. Rounding must not decide anything. In every forward pass (the first and those of all
 steps) the sorted noisy gates of a token differ by at least 1e-3 among the first K+1; with batch
 priority the largest gates of the tokens of a group differ by 1e-5; the gradient norm is 1 % off
-the clipping threshold. Seeds are tried upwards from the one given in CASES until this holds.
+the clipping threshold. Soft MoE decides nothing: only the last applies to it, and its min_margin
+is "none". Seeds are tried upwards from the one given in CASES until this holds.
 """
 
 import collections
@@ -73,6 +80,7 @@ TOP1 = {"moe.top_k": 1}
 CAPACITY = {"moe.dispatch": "capacity", "moe.capacity_factor": 0.58,
             "moe.capacity_multiple_of": 1}
 PRIORITY = {**CAPACITY, "moe.batch_priority": True}
+SOFT = {"moe.chooser": "soft"}
 PAIRS = {"data.two_view": True, "prc.class_token": True}
 PRC = {**PAIRS, "prc.form": "paper", "prc.lambda_diag": 0.6, "prc.lambda_off": 1.5}
 
@@ -111,6 +119,10 @@ CASES = [
      {"model.gelu": "erf", "model.pool": "mean", "model.pre_logits": True, "model.mlp": 9,
       "moe.experts": 5, "moe.top_k": 3, "moe.noise_std": 0.0, "moe.importance_weight": 0.4,
       **DECAY}),
+    ("soft", 1, "Soft MoE, two slots per expert, no noise",
+     {**SOFT, **DECAY, "moe.capacity_factor": 1.6, "moe.noise_std": 0.0}),
+    ("soft-noise-mean", 1, "Soft MoE, two slots per expert, noise, mean pooling",
+     {**SOFT, **LINEAR, "moe.capacity_factor": 2.0, "model.pool": "mean", "moe.layers": [0, 2]}),
 ]
 
 
@@ -139,6 +151,13 @@ def gshard_loss(noisy_gates):
 
 def expert_capacity(tokens, k, factor, experts, multiple):
     return -(-math.ceil(tokens * k * factor / experts) // multiple) * multiple
+
+
+def slots_per_expert(tokens, factor, experts):
+    slots = round(tokens * factor / experts)  # half to even
+    if slots < 1:
+        raise ValueError(f"no slot: {tokens} tokens, factor {factor}, {experts} experts")
+    return slots
 
 
 def dispatch(gates, k, limit=None, batch_priority=False):
@@ -218,6 +237,17 @@ def learning_rate(t, kind, peak, end, warmup, steps):
 
 # ---- the model ----
 
+def is_soft(c):
+    return c.get("moe.chooser") == "soft"
+
+
+def soft_slots(c):
+    """The slots of all experts together."""
+    patches = (c["model.image_size"] // c["model.patch"]) ** 2
+    tokens, experts = patches + (c["model.pool"] == "token"), c["moe.experts"]
+    return experts * slots_per_expert(tokens, c["moe.capacity_factor"], experts)
+
+
 def make_parameters(random, c):
     """All parameters random: kernels of scale 1/sqrt(inputs), nothing left at zero."""
     p = {}
@@ -248,7 +278,11 @@ def make_parameters(random, c):
         dense(block + "attention.out", width, width)
         norm(block + "norm2")
         if i in c["moe.layers"]:
-            normal(block + "moe.router.weight", (width, experts), 1.5 / math.sqrt(width))
+            if is_soft(c):
+                normal(block + "moe.router.slots", (soft_slots(c), width), 1.0)
+                normal(block + "moe.router.scale", (1,), 0.3, 3.0)
+            else:
+                normal(block + "moe.router.weight", (width, experts), 1.5 / math.sqrt(width))
             dense(block + "moe.experts.up", width, mlp, experts)
             dense(block + "moe.experts.down", mlp, width, experts)
         else:
@@ -275,8 +309,9 @@ def make_batch(random, c):
     else:
         data["labels"] = torch.from_numpy(random.integers(0, classes, batch))
     if c["moe.noise_std"] > 0:
+        columns = soft_slots(c) if is_soft(c) else c["moe.experts"]
         for i in layers:
-            noise = random.standard_normal((batch * tokens, c["moe.experts"]))
+            noise = random.standard_normal((batch * tokens, columns))
             data[f"noise.{i}"] = torch.from_numpy(noise)
     return data
 
@@ -383,6 +418,29 @@ def moe(c, p, data, i, x, losses, note):
     return y.reshape(b, tokens, width), chosen
 
 
+def unit(v):
+    return v / ((v ** 2).sum(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def soft_moe(c, p, data, i, x):
+    """The Soft MoE of block i on x (B, T, width): slots are mixtures of the tokens of an image."""
+    b, tokens, width = x.shape
+    name, experts = f"blocks.{i}.moe.", c["moe.experts"]
+    sigma = c["moe.noise_std"] / experts
+    logits = p[name + "router.scale"] * (unit(x) @ unit(p[name + "router.slots"]).T)
+    if sigma > 0:
+        logits = logits + sigma * data[f"noise.{i}"].reshape(logits.shape)
+    # Dispatch weights sum to 1 over the tokens of an image, combine weights over all slots.
+    to_slots, to_tokens = logits.softmax(1), logits.softmax(2)
+    slots = (to_slots.transpose(1, 2) @ x).reshape(b, experts, -1, width)
+    outputs = []
+    for e in range(experts):
+        up, down = ([p[f"{name}experts.{layer}.{part}"][e] for part in ("weight", "bias")]
+                    for layer in ("up", "down"))
+        outputs.append(gelu(slots[:, e] @ up[0] + up[1], c["model.gelu"]) @ down[0] + down[1])
+    return to_tokens @ torch.cat(outputs, 1)
+
+
 def forward(c, p, data):
     """Logits, losses (tensors by name), choices per MoE block, margins."""
     losses, chosen = collections.defaultdict(float), {}
@@ -396,7 +454,9 @@ def forward(c, p, data):
         x = x + attention(layer_norm(x, p, block + "norm1"), p, block + "attention",
                           c["model.heads"])
         h = layer_norm(x, p, block + "norm2")
-        if i in c["moe.layers"]:
+        if i in c["moe.layers"] and is_soft(c):
+            y = soft_moe(c, p, data, i, h)
+        elif i in c["moe.layers"]:
             y, chosen[i] = moe(c, p, data, i, h, losses, note)
         else:
             y = linear(gelu(linear(h, p, block + "mlp.up"), c["model.gelu"]), p, block + "mlp.down")
@@ -505,7 +565,7 @@ def write_case(folder, name, first_seed, about, settings):
             break
         except Unsuitable:
             pass
-    margin = f"gate {least['gate']:.2e}"
+    margin = "none" if is_soft(c) else f"gate {least['gate']:.2e}"
     if least["priority"] < math.inf:
         margin += f", priority {least['priority']:.2e}"
     path = folder / f"vmoe-{name}.safetensors"
@@ -538,6 +598,8 @@ def self_test():
     for s, k, factor, expected in ((400, 2, 1.05, 108), (400, 2, 4, 400), (1160, 2, 1.5, 436),
                                    (1160, 1, 1.5, 220), (136, 2, 1.5, 52), (136, 1, 1.5, 28)):
         assert expert_capacity(s, k, factor, 8, 4) == expected
+    for tokens, factor, expected in ((5, 1.6, 2), (4, 1, 1), (6, 1, 2), (10, 1, 2), (14, 1, 4)):
+        assert slots_per_expert(tokens, factor, 4) == expected
 
     logits = f64([[1, .5, 0], [.2, .1, .9], [0, 1.5, .3], [.7, .6, .5]])  # 2.5
     noisy = logits + f64([[.1, -.2, .3], [0, .2, -.1], [-.3, .1, .2], [.05, -.05, .15]])

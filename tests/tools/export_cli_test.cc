@@ -1,10 +1,14 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "tests/support/tensors.h"
 #include "tests/tools/program.h"
 #include "tests/train/temp_folder.h"
+#include "train/safetensors.h"
 
 using nlohmann::json;
 using tools::test::check_fails;
@@ -30,6 +34,42 @@ double loss_of(const std::string& run_dir) {
 }
 
 }  // namespace
+
+TEST_CASE("weights that are not finite are refused unless they are allowed") {
+  const TempFolder folder;
+  CHECK(run(small(folder / "a", "--steps 1 2>&1")).status == 0);
+  const std::string file = folder / "nan.safetensors", vit = folder / "vit.safetensors";
+  {
+    const train::SafetensorsFile whole(folder / "a/checkpoints/step-000000001/model.safetensors");
+    std::vector<std::vector<float>> values;
+    std::vector<train::NamedTensor> tensors;
+    for (const auto& entry : whole.entries()) {
+      values.emplace_back(static_cast<size_t>(entry.shape.numel()));
+      const engine::Tensor tensor = engine::test::view(values.back(), entry.shape);
+      whole.read(entry.name, tensor);
+      if (entry.name == "head.output.bias") values.back()[0] = NAN;
+      tensors.push_back({entry.name, tensor});
+    }
+    train::write_safetensors(file, tensors, whole.metadata());
+  }
+  const std::string data = " --data shapes:size=16,train=40,test=20", on = " --checkpoint " + file;
+  const std::string exporting = "export --out " + vit + on, evaluating = "eval" + data + on;
+  const char* refused = "head.output.bias holds numbers that are not finite";
+  check_fails(exporting, 1, {"nan.safetensors", refused, "or --allow-nonfinite"});
+  check_fails(evaluating, 1, {refused});
+  CHECK(run(exporting + " --allow-nonfinite").status == 0);
+  // Nothing is counted as right or wrong of which the model says nothing.
+  check_fails(evaluating + " --allow-nonfinite", 1, {"is not finite"});
+  const std::string init = small(folder / "b", "--steps 1 --init " + vit);
+  check_fails(init, 1, {"vit.safetensors", "head.bias holds numbers that are not finite"});
+  const auto trained = run(init + " --allow-nonfinite 2>&1");
+  CHECK(trained.status == 1);
+  CHECK(contains(trained.out, "step 1: the loss is not finite"));
+  CHECK(run(small(folder / "c",
+                  "--steps 1 --allow-nonfinite --init " + vit +
+                      " --set 'init.rules=drop:head.output.bias keep:head.output.bias'"))
+            .status == 0);
+}
 
 TEST_CASE("export, train --init: under timm's names and back, the same model") {
   const TempFolder folder;

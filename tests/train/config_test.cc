@@ -266,6 +266,17 @@ TEST_CASE("config: what concerns several keys") {
       {{"data.source=cifar10"}, "data.source = \"cifar10\" has no kind"},
       {{"data.source=:x"}, "has no kind"},
       {{"model.classes=1"}, "model.classes = 1"},
+      {{"moe.chooser=soft"},
+       "nothing to balance, to drop or to compare: set moe.importance_weight=0"},
+      {{"moe.chooser=soft", "moe.importance_weight=0"}, "set moe.load_weight=0"},
+      {{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0", "moe.entropy_weight=1"},
+       "set moe.entropy_weight=0"},
+      {{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0", "data.two_view=true",
+        "prc.form=paper"},
+       "set prc.form=none"},
+      {{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
+        "moe.dispatch=capacity"},
+       "set moe.dispatch=dropless"},
   };
   for (const Case& c : cases) {
     CAPTURE(c.expected);
@@ -281,6 +292,8 @@ TEST_CASE("config: what concerns several keys") {
   CHECK(validate_error({"moe.eval_capacity_factor=4", "eval.batch=100"}) == "");  // dropless
   CHECK(validate_error({"moe.importance_weight=0", "moe.load_weight=0", "train.batch=100"}) == "");
   CHECK(validate_error({"data.two_view=true", "prc.form=fork"}) == "");
+  CHECK(validate_error({"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
+                        "train.batch=100"}) == "");
   CHECK(validate_error({"augment.mean=0.5", "augment.stddev=0.5", "model.channels=3"}) == "");
 }
 

@@ -230,4 +230,5 @@ TEST_CASE("read_source: f32, f64 and bf16 become f32, and what is not finite is 
   write();
   CHECK(contains(error_of(ErrorKind::kFormat, [&] { train::read_source(path); }),
                  "d holds numbers that are not finite"));
+  CHECK(std::isinf(train::read_source(path, true).at("d").values[1]));
 }

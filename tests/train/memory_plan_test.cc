@@ -41,6 +41,8 @@ TEST_CASE("memory_plan: activations are what a step takes, to 15 %") {
   for (const Settings& more :
        {Settings{"moe.layers=1,3", "moe.experts=8"},
         Settings{"moe.layers=none", "train.micro_batch=16"},
+        Settings{"moe.layers=0,1,2,3", "moe.chooser=soft", "moe.capacity_factor=1",
+                 "moe.importance_weight=0", "moe.load_weight=0"},
         Settings{"moe.layers=0,1,2,3", "data.two_view=true", "prc.form=paper", "model.width=96",
                  "model.mlp=384", "moe.experts=8"}}) {
     Settings settings = base;

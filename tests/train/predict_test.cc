@@ -154,7 +154,7 @@ TEST_CASE("trace: rank, softmax, contributions and the margin of one token") {
                  "patch 16: the model has 16"));
 }
 
-TEST_CASE("trace: drops, a full mixture, and experts that chose") {
+TEST_CASE("trace: drops, a full mixture, experts that chose, and Soft MoE") {
   One tight({"moe.dispatch=capacity", "moe.eval_capacity_factor=0.3", "moe.group_images=1",
              "moe.capacity_multiple_of=1"});
   const moe::VmoeOutput& out = tight.inference.run(tight.image());
@@ -166,6 +166,15 @@ TEST_CASE("trace: drops, a full mixture, and experts that chose") {
   One experts({"moe.chooser=experts", "moe.importance_weight=0", "moe.load_weight=0"});
   CHECK(contains(train::trace_token(experts.inference.run(experts.image()), 0, 0),
                  "experts chose their tokens"));
+  One soft({"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
+            "moe.capacity_factor=1"});
+  const std::string trace = train::trace_token(soft.inference.run(soft.image()), 0, 0);
+  CHECK(contains(trace, "soft: softmax is each expert's part"));
+  CHECK_FALSE(contains(trace, "chosen: weight"));
+  const Prediction p = soft.predict();
+  for (const train::LayerRoutes& layer : p.layers) {
+    for (const auto& route : layer.patches) CHECK(route.experts.size() == 2);
+  }
 }
 
 TEST_CASE("routes: colours, numbers and frames") {

@@ -305,7 +305,9 @@ TEST_CASE("train_step: no heap allocation with the other ways of routing and los
        {Settings{"prc.form=jsd", "moe.gshard_weight=0.1", "moe.entropy_weight=0.1"},
         Settings{"prc.form=l2", "prc.router=noisy", "moe.bf16_dispatch=true"},
         Settings{"moe.dispatch=capacity", "moe.batch_priority=true"},
-        Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off)}) {
+        Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off),
+        Settings{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
+                 "prc.form=none", "moe.expert_dropout=0.1", "moe.bf16_dispatch=true"}}) {
     CAPTURE(more.front());
     Run run(with(kEverything, more), 2);
     for (int step = 0; step < 5; ++step) run.next();

@@ -23,6 +23,7 @@ void add_checkpoint_options(Options& options) {
   options.add_value("limit", "only the first N images; 0: all", "0", "N");
   options.add_value("batch", "images at a time (default: the model's eval.batch)", "", "N");
   options.add_flag("ema", "take the averaged weights");
+  options.add_flag("allow-nonfinite", "read weights that are not finite, too");
   options.add_flag("skip-bad-images", "leave out and list pictures that cannot be read");
   options.add_value("threads", "threads; 0: all cores", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
@@ -67,7 +68,9 @@ CheckpointInput open_checkpoint_input(const Options& options) {
     check_writable(options.get("json"));
   }
 
-  CheckpointInput input{train::load_model(checkpoint, options.has("ema")), nullptr, split};
+  CheckpointInput input{
+      train::load_model(checkpoint, options.has("ema"), options.has("allow-nonfinite")), nullptr,
+      split};
   for (const std::string& warning : input.loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }

@@ -17,8 +17,8 @@ struct CheckpointInput {
   data::Split split = data::Split::kTest;
 };
 
-// Adds --checkpoint, --data, --split, --limit, --batch, --ema, --skip-bad-images, --threads and
-// --json.
+// Adds --checkpoint, --data, --split, --limit, --batch, --ema, --allow-nonfinite,
+// --skip-bad-images, --threads and --json.
 void add_checkpoint_options(Options& options);
 
 // Reads them: checks the command line and that --json can be written, sets the threads, loads

@@ -14,12 +14,14 @@ int run_export(int argc, char** argv) {
   options.add_value("checkpoint", "run directory (its latest), step directory or .safetensors", "",
                     "PATH");
   options.add_flag("ema", "take the averaged weights");
+  options.add_flag("allow-nonfinite", "read weights that are not finite, too");
   options.add_value("out", "the file to write", "", "FILE.safetensors");
   if (!options.parse(argc, argv)) return 0;
   const std::string checkpoint = options.required("checkpoint"), out = options.required("out");
   check_apart(out, checkpoint);
   check_writable(out);
-  const train::LoadedModel loaded = train::load_model(checkpoint, options.has("ema"));
+  const train::LoadedModel loaded =
+      train::load_model(checkpoint, options.has("ema"), options.has("allow-nonfinite"));
   train::SourceTensors ours;
   const engine::ParamStore& params = loaded.model->params;
   for (const auto& entry : params.entries()) {

@@ -30,6 +30,7 @@ Options predict_options() {
   options.add_value("checkpoint", "run directory (its latest), step directory or .safetensors", "",
                     "PATH");
   options.add_flag("ema", "take the averaged weights");
+  options.add_flag("allow-nonfinite", "read weights that are not finite, too");
   options.add_value("top", "classes shown of each picture", "5", "N");
   options.add_value("noise", "also with Gaussian noise of this deviation, white being 1", "", "S");
   options.add_value("seed", "of the noise", "0", "S");
@@ -211,8 +212,8 @@ int run_predict(int argc, char** argv) {
     check_writable(options.get(file));
   }
   use_threads(options.integer("threads"));
-  const train::LoadedModel loaded =
-      train::load_model(options.required("checkpoint"), options.has("ema"));
+  const train::LoadedModel loaded = train::load_model(
+      options.required("checkpoint"), options.has("ema"), options.has("allow-nonfinite"));
   for (const std::string& warning : loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }

@@ -23,6 +23,7 @@ Options train_options() {
   options.add_flag("skip-bad-images", "same as --set data.skip_bad_images=true");
   options.add_value("out", "run directory (default: runs/RECIPE)", "", "DIR");
   options.add_value("init", "weights to start from, same as --set init.from=PATH", "", "PATH");
+  options.add_flag("allow-nonfinite", "same as --set init.allow_nonfinite=true");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_flag("resume", "continue the run in --out from its newest checkpoint");
   options.add_value("threads", "threads of the training (default: all cores)", "", "N");
@@ -49,6 +50,7 @@ train::Config config_from(const Options& options, const std::string& out) {
     set_train_value(config, options, name);
   }
   if (options.has("init")) train::set_value(config, "init.from=" + options.get("init"));
+  if (options.has("allow-nonfinite")) config.init.allow_nonfinite = true;
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
   return config;
 }

@@ -60,18 +60,24 @@ std::string trace_token(const moe::VmoeOutput& output, int64_t layer, int64_t pa
        << (patch < 0 ? "class token" : "patch " + std::to_string(patch)) << " (token " << token
        << ")\n  rank  expert     logit   softmax\n";
   text << std::fixed << std::setprecision(4);
+  const bool by_choice = !r.expert_choice && !r.soft;
   for (size_t rank = 0; rank < order.size(); ++rank) {
     const int64_t expert = order[rank];
     text << std::setw(6) << rank + 1 << std::setw(8) << expert << std::setw(10) << logits[expert]
          << std::setw(10) << gates[expert];
     for (int64_t j = 0; j < k; ++j) {
-      if (r.chosen.data<const int32_t>()[token * k + j] == expert && !r.expert_choice) {
+      if (r.chosen.data<const int32_t>()[token * k + j] == expert && by_choice) {
         text << "  " << contribution(r, token, j);
       }
     }
     text << "\n";
   }
   if (r.expert_choice) return text.str() + "  experts chose their tokens here\n";
+  if (r.soft) {
+    return text.str() +
+           "  soft: softmax is each expert's part of the token's output, logit its "
+           "logarithm; nothing is chosen, nothing can flip\n";
+  }
   if (k == e) return text.str() + "  every expert is chosen, nothing can flip\n";
   const int64_t last = order[static_cast<size_t>(k) - 1], next = order[static_cast<size_t>(k)];
   text << "  margin to the next flip: " << logits[last] - logits[next] << " in logits, "

@@ -1,4 +1,4 @@
-#include "moe/gshard_loss.h"
+#include "nn/loss/gshard_loss.h"
 
 #include <doctest/doctest.h>
 
@@ -20,7 +20,7 @@ namespace {
 OpRun<double> gshard(const std::vector<double>& gates, int64_t experts, int64_t group) {
   const Shape shape{static_cast<int64_t>(gates.size()) / experts, experts};
   return run_op<double>(
-      [&](auto x) { return moe::gshard_loss(x[0], engine::top_k(x[0], 2), group); }, {shape},
+      [&](auto x) { return nn::gshard_loss(x[0], engine::top_k(x[0], 2), group); }, {shape},
       {gates}, {1});
 }
 
@@ -61,14 +61,14 @@ TEST_CASE("gshard loss: gradient by differences, f32, and what it refuses") {
     const auto report = gradcheck(
         [&](auto x) {
           const Tensor gates = engine::softmax(x[0]);
-          return moe::gshard_loss(gates, engine::top_k(gates, 1), group);
+          return nn::gshard_loss(gates, engine::top_k(gates, 1), group);
         },
         {Shape{6, 4}});
     CHECK_MESSAGE(report.ok(), report);
   }
   const auto gates = values<float>(24, 1);
   const OpRun<float> single =
-      run_op<float>([](auto x) { return moe::gshard_loss(x[0], engine::top_k(x[0], 2), 3); },
+      run_op<float>([](auto x) { return nn::gshard_loss(x[0], engine::top_k(x[0], 2), 3); },
                     {Shape{6, 4}}, {gates}, {2});
   const OpRun<double> twice = gshard({gates.begin(), gates.end()}, 4, 3);
   CHECK(single.y[0] == doctest::Approx(twice.y[0]).epsilon(1e-6));

@@ -2,7 +2,7 @@
 
 #include "engine/core/tape.h"
 
-namespace moe {
+namespace nn {
 
 // How a batch of router outputs (N, E) is cut into groups of whole images.
 struct Groups {
@@ -19,4 +19,4 @@ inline Groups check_groups(const char* op, const engine::Tensor& x, int64_t grou
   return {x.shape()[0] / group_tokens, group_tokens, x.shape()[1]};
 }
 
-}  // namespace moe
+}  // namespace nn

@@ -2,7 +2,7 @@
 
 #include "engine/core/tape.h"
 
-namespace moe {
+namespace nn {
 
 // GShard's balance loss, per group of `group_tokens` tokens, then the mean over groups (spec 2.5):
 //   E^2 mean_e( mean_t [chosen[t,0] = e] * mean_t gates[t,e] )
@@ -16,4 +16,4 @@ namespace moe {
 engine::Tensor gshard_loss(const engine::Tensor& gates, const engine::Tensor& chosen,
                            int64_t group_tokens);
 
-}  // namespace moe
+}  // namespace nn

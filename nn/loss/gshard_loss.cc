@@ -1,11 +1,11 @@
-#include "moe/gshard_loss.h"
+#include "nn/loss/gshard_loss.h"
 
 #include <algorithm>
 
 #include "engine/core/backend.h"
-#include "moe/routing_groups.h"
+#include "nn/loss/token_groups.h"
 
-namespace moe {
+namespace nn {
 
 using engine::check;
 using engine::Cpu;
@@ -57,4 +57,4 @@ Tensor gshard_loss(const Tensor& gates, const Tensor& chosen, int64_t group_toke
   return loss;
 }
 
-}  // namespace moe
+}  // namespace nn
