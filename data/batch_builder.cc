@@ -23,6 +23,9 @@ void check_view(const ViewOptions& view, const char* name) {
   check(view.aspect_min > 0 && view.aspect_min <= view.aspect_max && std::isfinite(view.aspect_max),
         ErrorKind::kValue, "loader: ", name, ": aspect ", view.aspect_min, " to ", view.aspect_max,
         ", expected 0 < aspect_min <= aspect_max");
+  check(view.randaugment.layers >= 0 && view.randaugment.magnitude >= 0, ErrorKind::kValue,
+        "loader: ", name, ": RandAugment of ", view.randaugment.layers, " layers and magnitude ",
+        view.randaugment.magnitude, ", expected numbers from 0 on");
   check(view.pad >= 0, ErrorKind::kValue, "loader: ", name, ": pad ", view.pad,
         ", expected 0 or more");
 }
@@ -46,7 +49,9 @@ Normaliser make_normaliser(const LoaderOptions& options, int64_t channels) {
 BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset),
       options_(options),
-      renderer_(make_normaliser(options, dataset.info().channels), options.image_size) {
+      renderer_(make_normaliser(options, dataset.info().channels), options.image_size),
+      augment_a_(options.view_a.randaugment),
+      augment_b_(options.view_b.randaugment) {
   check(options.image_size > 0, ErrorKind::kValue, "loader: image size ", options.image_size,
         ", expected 1 or more");
   check(!options.two_view || (options.patch > 0 && options.image_size % options.patch == 0),
@@ -57,30 +62,57 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
   const Info& info = dataset.info();
   if (info.height > 0) renderer_.warm_up(info.height, info.width);
   image_.reshape(info.height, info.width, info.channels);
+  const int64_t side = options.image_size;
+  if (options.view_a.randaugment.active() || options.view_b.randaugment.active()) {
+    check(info.channels == 1 || info.channels == 3, ErrorKind::kValue,
+          "loader: RandAugment is for images of 1 or 3 channels, ", info.kind, " has ",
+          info.channels);
+    view_.reshape(side, side, info.channels);
+    augment_a_.warm_up(side, side, info.channels);
+    augment_b_.warm_up(side, side, info.channels);
+  }
 }
 
-CropBox BatchBuilder::draw(const ViewOptions& view, const engine::RngKey& key) const {
-  engine::RngStream rng(key);
-  CropBox box{image_.height, image_.width, 0, 0, false};
+BatchBuilder::Draw BatchBuilder::draw(const ViewOptions& view, const engine::RngKey& key) {
+  Draw out{{image_.height, image_.width, 0, 0, false}, engine::RngStream(key), nullptr};
   if (view.crop == Crop::kInception) {
     const InceptionCrop range{view.area_min, view.area_max, view.aspect_min, view.aspect_max};
-    box = draw_inception_crop(image_.height, image_.width, range, rng);
+    out.box = draw_inception_crop(image_.height, image_.width, range, out.rng);
   } else if (view.crop == Crop::kPad) {
-    box = draw_pad_crop(image_.height, image_.width, view.pad, rng);
+    out.box = draw_pad_crop(image_.height, image_.width, view.pad, out.rng);
   }
-  if (view.flip) box.flip = draw_flip(rng);
-  return box;
+  if (view.flip) out.box.flip = draw_flip(out.rng);
+  if (view.randaugment.active()) {
+    out.augmenter = &view == &options_.view_a ? &augment_a_ : &augment_b_;
+  }
+  return out;
+}
+
+Affine BatchBuilder::render(Draw& view, float* out) {
+  if (view.augmenter == nullptr) {
+    renderer_.render(image_, view.box, out);
+    return {};
+  }
+  renderer_.cut(image_, view.box, view_);
+  const Affine moved = view.augmenter->apply(view_, view.rng);
+  renderer_.normalise(view_, out);
+  return moved;
 }
 
 void BatchBuilder::build_pair(Batch& batch, int64_t source, const engine::RngKey& key) {
-  CropBox view1 = draw(options_.view_a, key.with(0));
-  CropBox view2 = draw(options_.view_b, key.with(1));
-  if (!first_is_view1(view1, view2)) std::swap(view1, view2);
+  Draw view1 = draw(options_.view_a, key.with(0)), view2 = draw(options_.view_b, key.with(1));
+  if (!first_is_view1(view1.box, view2.box)) std::swap(view1, view2);
   const int64_t size = options_.image_size, grid = size / options_.patch;
   float* out = batch.pixels.data() + 2 * source * image_.channels * size * size;
-  renderer_.render(image_, view1, out);
-  renderer_.render(image_, view2, out + image_.channels * size * size);
-  patch_match(view1, view2, size, options_.patch, batch.match.data() + source * grid * grid);
+  const Affine moved1 = render(view1, out);
+  const Affine moved2 = render(view2, out + image_.channels * size * size);
+  int32_t* match = batch.match.data() + source * grid * grid;
+  if (moved1 == Affine{} && moved2 == Affine{}) {  // exact
+    patch_match(view1.box, view2.box, size, options_.patch, match);
+  } else {
+    patch_match(moved1.after(view_map(view1.box, size)), moved2.after(view_map(view2.box, size)),
+                size, options_.patch, match);
+  }
 }
 
 void BatchBuilder::build(Batch& batch, int64_t first_position, int64_t begin, int64_t end) {
@@ -94,8 +126,8 @@ void BatchBuilder::build(Batch& batch, int64_t first_position, int64_t begin, in
       build_pair(batch, i, key);
       batch.labels[2 * i] = batch.labels[2 * i + 1] = label;
     } else {
-      const CropBox box = draw(options_.view_a, key.with(0));
-      renderer_.render(image_, box, batch.pixels.data() + i * view_size);
+      Draw view = draw(options_.view_a, key.with(0));
+      render(view, batch.pixels.data() + i * view_size);
       batch.labels[i] = label;
     }
   }

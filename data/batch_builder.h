@@ -22,13 +22,22 @@ class BatchBuilder {
   void build(Batch& batch, int64_t first_position, int64_t begin, int64_t end);
 
  private:
-  CropBox draw(const ViewOptions& view, const engine::RngKey& key) const;
+  // A view's box, and the random numbers that its RandAugment goes on with.
+  struct Draw {
+    CropBox box;
+    engine::RngStream rng;
+    RandAugmenter* augmenter;  // null where there is none
+  };
+  Draw draw(const ViewOptions& view, const engine::RngKey& key);
+  // Makes the view; returns how RandAugment moved what is in it.
+  Affine render(Draw& view, float* out);
   void build_pair(Batch& batch, int64_t source, const engine::RngKey& key);
 
   const Dataset& dataset_;
   LoaderOptions options_;
   ViewRenderer renderer_;
-  ImageU8 image_;
+  RandAugmenter augment_a_, augment_b_;
+  ImageU8 image_, view_;
 };
 
 }  // namespace data

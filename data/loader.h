@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/transform/augment/rand_augment.h"
 
 namespace data {
 
@@ -21,6 +22,7 @@ struct ViewOptions {
   double aspect_min = 0.75, aspect_max = 1.33;  // kInception: width / height
   int64_t pad = 4;                              // kPad: pixels of the picture
   bool flip = false;                            // mirror half of the views
+  RandAugment randaugment;                      // after crop, resize and flip
 };
 
 struct LoaderOptions {

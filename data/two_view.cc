@@ -1,5 +1,7 @@
 #include "data/two_view.h"
 
+#include <cmath>
+
 #include "engine/core/error.h"
 
 namespace data {
@@ -15,6 +17,11 @@ struct Axis {
 };
 
 int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+void check_grid(int64_t image_size, int64_t patch) {
+  check(patch > 0 && image_size > 0 && image_size % patch == 0, ErrorKind::kShape,
+        "patch_match: image size ", image_size, ", expected a multiple of the patch size ", patch);
+}
 
 // Row (or column) of view 2's grid that holds the centre of row i of view 1's.
 //
@@ -32,10 +39,18 @@ int64_t partner(int64_t i, const Axis& from, const Axis& to, int64_t image_size,
 
 }  // namespace
 
+Affine view_map(const CropBox& box, int64_t image_size) {
+  const auto size = static_cast<double>(image_size), h = static_cast<double>(box.h),
+             w = static_cast<double>(box.w), y = static_cast<double>(box.y),
+             x = static_cast<double>(box.x);
+  const double down = size / h, right = size / w;
+  if (box.flip) return {{down, 0, -down * y, 0, -right, right * (w + x)}};
+  return {{down, 0, -down * y, 0, right, -right * x}};
+}
+
 void patch_match(const CropBox& view1, const CropBox& view2, int64_t image_size, int64_t patch,
                  int32_t* match) {
-  check(patch > 0 && image_size > 0 && image_size % patch == 0, ErrorKind::kShape,
-        "patch_match: image size ", image_size, ", expected a multiple of the patch size ", patch);
+  check_grid(image_size, patch);
   check(view1.h > 0 && view1.w > 0 && view2.h > 0 && view2.w > 0, ErrorKind::kShape,
         "patch_match: empty crop ", view1.h, "x", view1.w, " or ", view2.h, "x", view2.w);
   const int64_t grid = image_size / patch;
@@ -51,6 +66,29 @@ void patch_match(const CropBox& view1, const CropBox& view2, int64_t image_size,
     for (int64_t j = 0; j < grid; ++j) {
       match[i * grid + j] =
           valid && match[j] >= 0 ? static_cast<int32_t>(row * grid + match[j]) : -1;
+    }
+  }
+}
+
+void patch_match(const Affine& view1, const Affine& view2, int64_t image_size, int64_t patch,
+                 int32_t* match) {
+  check_grid(image_size, patch);
+  const Affine across = view2.after(view1.inverse());
+  const int64_t grid = image_size / patch;
+  const auto side = static_cast<double>(patch), last = static_cast<double>(grid);
+  for (int64_t i = 0; i < grid; ++i) {
+    for (int64_t j = 0; j < grid; ++j) {
+      const double row = (static_cast<double>(i) + 0.5) * side,
+                   column = (static_cast<double>(j) + 0.5) * side;
+      // floor(q / P - 1/2 + 1/2)
+      const double to_row =
+          std::floor((across.m[0] * row + across.m[1] * column + across.m[2]) / side);
+      const double to_column =
+          std::floor((across.m[3] * row + across.m[4] * column + across.m[5]) / side);
+      const bool valid = to_row >= 0 && to_row < last && to_column >= 0 && to_column < last;
+      match[i * grid + j] = valid ? static_cast<int32_t>(static_cast<int64_t>(to_row) * grid +
+                                                         static_cast<int64_t>(to_column))
+                                  : -1;
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "data/crop_box.h"
+#include "data/transform/augment/affine.h"
 
 namespace data {
 
@@ -37,6 +38,14 @@ inline bool first_is_view1(const CropBox& first_drawn, const CropBox& second_dra
 // Exact: rows and columns are independent and everything is a fraction of integers, so the
 // floor is an integer division. Throws Error(kShape) for sizes that do not fit.
 void patch_match(const CropBox& view1, const CropBox& view2, int64_t image_size, int64_t patch,
+                 int32_t* match);
+
+// M, the map from a picture to the view that `box` cuts from it.
+Affine view_map(const CropBox& box, int64_t image_size);
+
+// The same for views that were moved further (RandAugment): `view1` and `view2` map the picture to
+// them, in f64. What an operation let in from beyond a border is not left out, as published.
+void patch_match(const Affine& view1, const Affine& view2, int64_t image_size, int64_t patch,
                  int32_t* match);
 
 }  // namespace data

@@ -63,6 +63,9 @@ struct Config {
     double aspect_min = 0.75, aspect_max = 1.33;
     int64_t pad = 4;
     bool flip = true;
+    std::string randaugment = "none";
+    int64_t randaugment_layers = 2;
+    double randaugment_magnitude = 10;
     double low = -1, high = 1;
     std::vector<double> mean, stddev;
   };

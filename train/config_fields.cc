@@ -171,6 +171,11 @@ void list_augment(Listing& to, Config::Augment& a) {
   to.real("aspect_max", a.aspect_max, kPositive, "Largest width / height (inception).");
   to.integer("pad", a.pad, {0, 1024}, "Pixels of padding on each side (pad).");
   to.flag("flip", a.flip, "Mirror half of the training images.");
+  to.choice("randaugment", a.randaugment, {"none", "vmoe", "prc", "literal"},
+            "RandAugment after the flip: as upstream V-MoE, as the PRC code, or without their "
+            "accidents.");
+  to.integer("randaugment_layers", a.randaugment_layers, {0, 64}, "Operations on a view.");
+  to.real("randaugment_magnitude", a.randaugment_magnitude, {0, 100}, "Their magnitude.");
   to.real("low", a.low, kPixelValue, "What black becomes.");
   to.real("high", a.high, kPixelValue, "What white becomes.");
   to.list("mean", a.mean, kFinite,

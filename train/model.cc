@@ -160,6 +160,13 @@ data::Crop crop_of(const std::string& name) {
   return data::Crop::kNone;
 }
 
+data::RandAugmentDialect dialect_of(const std::string& name) {
+  if (name == "vmoe") return data::RandAugmentDialect::kVmoe;
+  if (name == "prc") return data::RandAugmentDialect::kPrc;
+  if (name == "literal") return data::RandAugmentDialect::kLiteral;
+  return data::RandAugmentDialect::kNone;
+}
+
 data::LoaderOptions common_loader(const Config& config) {
   data::LoaderOptions o;
   o.image_size = config.model.image_size;
@@ -189,6 +196,8 @@ data::LoaderOptions training_loader(const Config& config) {
   a.aspect_max = config.augment.aspect_max;
   a.pad = config.augment.pad;
   a.flip = config.augment.flip;
+  a.randaugment = {dialect_of(config.augment.randaugment), config.augment.randaugment_layers,
+                   config.augment.randaugment_magnitude};
   o.view_b = a;
   if (config.augment.area_min_b > 0) o.view_b.area_min = config.augment.area_min_b;
   if (config.augment.area_max_b > 0) o.view_b.area_max = config.augment.area_max_b;

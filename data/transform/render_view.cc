@@ -1,7 +1,9 @@
 #include "data/transform/render_view.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "data/transform/flip.h"
 #include "data/transform/pad_crop.h"
 #include "engine/core/error.h"
 
@@ -33,11 +35,42 @@ void ViewRenderer::copy(const ImageU8& image, const CropBox& box, float* out) co
   }
 }
 
-void ViewRenderer::render(const ImageU8& image, const CropBox& box, float* out) {
+void ViewRenderer::check_input(const ImageU8& image, const CropBox& box) const {
   check(image.channels == normaliser_.channels(), ErrorKind::kShape, "render: ", image.channels,
         " channels, expected ", normaliser_.channels());
   check(box.h > 0 && box.w > 0, ErrorKind::kShape, "render: crop of ", box.h, "x", box.w,
         ", expected sizes above 0");
+}
+
+void ViewRenderer::cut(const ImageU8& image, const CropBox& box, ImageU8& out) {
+  check_input(image, box);
+  if (!box.inside(image.height, image.width)) {
+    crop(image, box, padded_);
+    return cut(padded_, {box.h, box.w, 0, 0, box.flip}, out);
+  }
+  const int64_t channels = image.channels;
+  out.reshape(size_, size_, channels);
+  if (box.h == size_ && box.w == size_) {
+    for (int64_t y = 0; y < size_; ++y) {
+      std::copy_n(image.at(box.y + y, box.x), size_ * channels, out.at(y, 0));
+    }
+    if (box.flip) flip(out);
+    return;
+  }
+  rows_.start(image, box, size_, size_);
+  for (int64_t y = 0; y < size_; ++y) {
+    const float* row = rows_.row(y);
+    uint8_t* to = out.at(y, 0);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t x = 0; x < size_; ++x) {
+        to[x * channels + c] = static_cast<uint8_t>(row[c * size_ + x]);
+      }
+    }
+  }
+}
+
+void ViewRenderer::render(const ImageU8& image, const CropBox& box, float* out) {
+  check_input(image, box);
   if (!box.inside(image.height, image.width)) {
     crop(image, box, padded_);
     return render(padded_, {box.h, box.w, 0, 0, box.flip}, out);

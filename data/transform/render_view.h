@@ -25,8 +25,14 @@ class ViewRenderer {
   // out (C, S, S) f32. Throws Error(kShape) for an empty box or another number of channels.
   void render(const ImageU8& image, const CropBox& box, float* out);
 
+  // The same in two halves, for what changes bytes in between: cut() gives the mirrored view of
+  // (S, S, C) bytes, normalise() what the model sees of it.
+  void cut(const ImageU8& image, const CropBox& box, ImageU8& out);
+  void normalise(const ImageU8& view, float* out) const { normaliser_.apply(view, out); }
+
  private:
   void copy(const ImageU8& image, const CropBox& box, float* out) const;
+  void check_input(const ImageU8& image, const CropBox& box) const;
 
   Normaliser normaliser_;
   int64_t size_;

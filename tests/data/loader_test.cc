@@ -41,6 +41,14 @@ LoaderOptions two_view_options() {
   return options;
 }
 
+// With RandAugment, another dialect for each view.
+LoaderOptions augmented_options() {
+  LoaderOptions options = two_view_options();
+  options.view_a.randaugment = {data::RandAugmentDialect::kVmoe, 3, 10};
+  options.view_b.randaugment = {data::RandAugmentDialect::kPrc, 2, 15};
+  return options;
+}
+
 bool same_bits(const Batch& a, const Batch& b) {
   return a.step == b.step && a.sources == b.sources && a.views == b.views && a.labels == b.labels &&
          a.match == b.match && a.samples == b.samples && a.pixels.size() == b.pixels.size() &&
@@ -108,9 +116,10 @@ TEST_CASE("sample order: each epoch is a permutation of its own") {
 
 TEST_CASE("loader: same bits for 0, 1 and 4 workers, any prefetch") {
   const auto set = open_dataset("shapes:train=50", Split::kTrain);
-  for (const bool two_view : {true, false}) {
-    LoaderOptions options = two_view_options();
-    options.two_view = two_view;
+  for (const char* what : {"two views", "one view", "augmented", "one augmented"}) {
+    const bool augmented = std::strstr(what, "augmented") != nullptr;
+    LoaderOptions options = augmented ? augmented_options() : two_view_options();
+    options.two_view = std::strstr(what, "one") == nullptr;
     options.workers = 0;
     const auto want = take(Loader(*set, options), 12);  // three epochs
     for (const int64_t workers : {1, 4}) {
@@ -126,7 +135,7 @@ TEST_CASE("loader: same bits for 0, 1 and 4 workers, any prefetch") {
 
 TEST_CASE("loader: same bits when started at step 7, other bits for another seed") {
   const auto set = open_dataset("shapes:train=50", Split::kTrain);
-  LoaderOptions options = two_view_options();
+  LoaderOptions options = augmented_options();
   const auto want = take(Loader(*set, options), 12);
   for (const int64_t workers : {0, 2}) {
     options.workers = workers;
@@ -228,6 +237,29 @@ TEST_CASE("loader: views of a pair are neighbours, in order, with their matches"
   CHECK(same < 0.7 * other);
 }
 
+TEST_CASE("loader: RandAugment changes the views of a batch and takes the matches along") {
+  const auto set = open_dataset("shapes:train=50", Split::kTrain);
+  LoaderOptions options = two_view_options();
+  options.batch = 50;
+  const Batch plain = take(Loader(*set, options), 1)[0];
+  options.view_a.randaugment = options.view_b.randaugment = {data::RandAugmentDialect::kPrc, 2, 3};
+  const Batch augmented = take(Loader(*set, options), 1)[0];
+  CHECK(plain.labels == augmented.labels);
+  const size_t view = plain.pixels.size() / 100, grid = plain.match.size() / 50;
+  int changed = 0, moved = 0;
+  for (size_t v = 0; v < 100; ++v) {
+    changed += std::memcmp(&plain.pixels[v * view], &augmented.pixels[v * view],
+                           view * sizeof(float)) != 0;
+  }
+  for (size_t i = 0; i < 50; ++i) {
+    moved += !std::equal(&plain.match[i * grid], &plain.match[(i + 1) * grid],
+                         &augmented.match[i * grid]);
+  }
+  CHECK(changed > 70);
+  CHECK(moved > 20);  // a pair without a geometric operation has (12/17)^4 = 25 %
+  CHECK(moved < 50);
+}
+
 TEST_CASE("loader: the padded crop shifts the picture and shows black beyond it") {
   const auto set = counting_set(200, 8);
   LoaderOptions options;
@@ -285,7 +317,7 @@ TEST_CASE("loader: no allocation once it stands" * doctest::skip(!HeapCounter::a
   const auto set = open_dataset("shapes:train=50", Split::kTrain);
   for (const int64_t workers : {0, 1, 4}) {
     for (const Crop crop : {Crop::kNone, Crop::kInception, Crop::kPad}) {
-      LoaderOptions options = two_view_options();
+      LoaderOptions options = crop == Crop::kPad ? augmented_options() : two_view_options();
       options.view_b.crop = crop;
       options.workers = workers;
       Loader loader(*set, options);
@@ -340,4 +372,12 @@ TEST_CASE("loader: options that make no sense") {
   CHECK(kind([](O& o) { o.view_a.area_min = 0; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.view_b.pad = -1; }) == ErrorKind::kValue);
   CHECK(kind([](O& o) { o.low = 2; }) == ErrorKind::kValue);
+  CHECK(kind([](O& o) { o.view_b.randaugment.layers = -1; }) == ErrorKind::kValue);
+  CHECK(kind([](O& o) { o.view_a.randaugment.magnitude = -0.5; }) == ErrorKind::kValue);
+  data::Info two_channels{"two", 2, 8, 8, 10, {}};
+  const data::MemoryDataset odd(two_channels, std::vector<uint8_t>(20 * 128, 7),
+                                std::vector<int32_t>(20, 1));
+  O options = augmented_options();
+  options.image_size = 8;
+  CHECK(error_of([&] { Loader loader(odd, options); }).kind == ErrorKind::kValue);
 }

@@ -304,7 +304,7 @@ TEST_CASE("train_step: no heap allocation with the other ways of routing and los
   for (const Settings& more :
        {Settings{"prc.form=jsd", "moe.gshard_weight=0.1", "moe.entropy_weight=0.1"},
         Settings{"prc.form=l2", "prc.router=noisy", "moe.bf16_dispatch=true"},
-        Settings{"moe.dispatch=capacity", "moe.batch_priority=true"},
+        Settings{"moe.dispatch=capacity", "moe.batch_priority=true", "augment.randaugment=prc"},
         Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off),
         Settings{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
                  "prc.form=none", "moe.expert_dropout=0.1", "moe.bf16_dispatch=true"}}) {

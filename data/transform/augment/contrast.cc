@@ -1,0 +1,33 @@
+#include <algorithm>
+
+#include "data/transform/augment/pixel_ops.h"
+#include "engine/core/error.h"
+
+namespace data {
+namespace {
+
+int64_t mean_grey(const ImageU8& image) {
+  int64_t sum = 0;
+  const auto step = static_cast<size_t>(image.channels);
+  for (size_t i = 0; i < image.pixels.size(); i += step) {
+    sum += step == 3 ? grey_of(image.pixels.data() + i) : image.pixels[i];
+  }
+  return sum / std::max<int64_t>(1, image.height * image.width);
+}
+
+}  // namespace
+
+void contrast(ImageU8& image, float factor, ContrastCentre centre) {
+  engine::check(image.channels == 1 || image.channels == 3, engine::ErrorKind::kShape,
+                "contrast: a picture of ", image.channels, " channels, expected 1 or 3");
+  const int64_t grey = centre == ContrastCentre::kMean
+                           ? mean_grey(image)
+                           : std::min<int64_t>(image.height * image.width / 256, 255);
+  ByteTable table;
+  for (size_t v = 0; v < 256; ++v) {
+    table[v] = blend(static_cast<float>(grey), static_cast<float>(v), factor);
+  }
+  apply_table(image, table);
+}
+
+}  // namespace data
