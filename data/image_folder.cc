@@ -105,7 +105,7 @@ Names pictures_in(const fs::path& folder) {
     const std::string ending = ending_of(it->path());
     const bool hidden = it->path().filename().string().starts_with('.');
     if (hidden && it->is_directory()) it.disable_recursion_pending();
-    if (hidden || !it->is_regular_file()) continue;
+    if (hidden || it->is_directory()) continue;
     check(!is_one_of(ending, kOthers), ErrorKind::kFormat, it->path().string(),
           ": of a format that is not read; make it JPEG or PNG");
     if (is_one_of(ending, kOurs)) paths.push_back(it->path().string());
@@ -175,6 +175,8 @@ Inspection inspect(const std::vector<Picture>& pictures, bool decode) {
     for (int64_t i = begin; i < end; ++i) {
       const std::string& path = pictures[static_cast<size_t>(i)].path;
       try {
+        check(fs::is_regular_file(path), ErrorKind::kFormat, path,
+              ": is no file that can be read, or a link to none");
         const std::vector<uint8_t> bytes = read_bytes(path);
         const ImageU8 size = read_image_header(bytes, path);
         found.sizes[static_cast<size_t>(i)] = {size.height, size.width};
@@ -215,6 +217,13 @@ std::unique_ptr<Dataset> open_image_folder(const std::string& path, Split split,
     good.push_back(listed[i]);
   }
   check(!good.empty(), ErrorKind::kFormat, folder.string(), ": every picture is bad");
+  std::vector<bool> has(classes.size());
+  for (const Picture& picture : good) has[static_cast<size_t>(picture.label)] = true;
+  for (const Picture& picture : listed) {
+    check(has[static_cast<size_t>(picture.label)], ErrorKind::kFormat,
+          (folder / classes[static_cast<size_t>(picture.label)]).string(),
+          ": every picture of this class is bad; repair some or remove the folder");
+  }
   Info info{"image-folder", 3, size.first, size.second, static_cast<int64_t>(classes.size()),
             classes};
   return std::make_unique<ImageFolder>(std::move(info), std::move(good));

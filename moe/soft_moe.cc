@@ -21,7 +21,8 @@ int64_t soft_slots(const MoeConfig& config, int64_t tokens) {
                                       static_cast<double>(config.experts));
   check(slots >= 1, ErrorKind::kValue, "moe.chooser = \"soft\": ", config.experts,
         " experts have no slots for ", tokens,
-        " tokens with moe.capacity_factor = ", config.capacity_factor);
+        " tokens with moe.capacity_factor = ", config.capacity_factor,
+        ": raise that or take fewer experts");
   return static_cast<int64_t>(slots);
 }
 

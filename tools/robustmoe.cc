@@ -12,10 +12,10 @@
 #include "engine/core/error.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "tools/commands/session.h"
 
 namespace {
 
-constexpr size_t kLongestMessage = 20000;
 constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
 void print_help(std::ostream& out) {
@@ -52,20 +52,6 @@ int run(int argc, char** argv) {
   return run_verb(argc, argv);
 }
 
-// A message is one line, whatever the input it quotes.
-std::string one_line(const char* message) {
-  std::string line;
-  for (const char* c = message; *c != 0; ++c) {
-    if (*c == '\n')
-      line += "\\n";
-    else
-      line += static_cast<unsigned char>(*c) < ' ' || *c == 127 ? ' ' : *c;
-  }
-  if (line.size() <= kLongestMessage) return line;
-  const size_t half = kLongestMessage / 2;
-  return line.substr(0, half) + " [...] " + line.substr(line.size() - half);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -78,14 +64,14 @@ int main(int argc, char** argv) {
                   "standard output cannot be written: is the disk full?");
     return status;
   } catch (const tools::UsageError& error) {
-    std::cerr << "robustmoe: " << one_line(error.what()) << " (see robustmoe --help)\n";
+    std::cerr << "robustmoe: " << tools::one_line(error.what()) << " (see robustmoe --help)\n";
     return kWrongUsage;
   } catch (const engine::Error& error) {
-    std::cerr << "robustmoe: " << one_line(error.message().c_str()) << "\n";
+    std::cerr << "robustmoe: " << tools::one_line(error.message()) << "\n";
   } catch (const std::bad_alloc&) {
     std::cerr << "robustmoe: the memory of this machine does not suffice\n";
   } catch (const std::exception& error) {
-    std::cerr << "robustmoe: " << one_line(error.what()) << "\n";
+    std::cerr << "robustmoe: " << tools::one_line(error.what()) << "\n";
   }
   return kFailed;
 }

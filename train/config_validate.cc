@@ -108,6 +108,10 @@ void validate_data(const Config& c) {
 }
 
 void validate_init(const Config& c) {
+  require(
+      !c.init.allow_nonfinite || !c.init.from.empty(),
+      "init.allow_nonfinite is about the weights of --init, but there is none: give it or leave "
+      "that out");
   require(c.init.rules.empty() || !c.init.from.empty(), "init.rules = \"", c.init.rules,
           "\" needs weights to start from: set init.from or give --init");
 }

@@ -18,27 +18,33 @@ std::string mib(int64_t bytes) {
 
 // Elements of one image that backward needs, by part of a block.
 struct PerImage {
-  int64_t attention, dense, moe, stem, widest_gradient;
+  double attention, dense, moe, mask, stem, widest_gradient;
 };
 
+// Counts in f64, so that no product of sizes overflows; as a number of bytes at most 1e17, so that
+// sums do not, either.
+int64_t bytes(double elements) { return static_cast<int64_t>(std::min(4 * elements, 1.0e17)); }
+
 PerImage elements(const moe::VmoeConfig& c) {
-  const int64_t t = c.vit.tokens(), d = c.vit.width, e = c.moe.experts;
-  const int64_t k = moe::slots_per_token(c.moe), choices = c.moe.choices(/*train=*/true);
-  const int64_t patch_values = c.vit.patch * c.vit.patch * c.vit.channels * c.vit.patches();
+  const auto number = [](int64_t x) { return static_cast<double>(x); };
+  const double t = number(c.vit.tokens()), d = number(c.vit.width), e = number(c.moe.experts),
+               mlp = number(c.vit.mlp), k = number(moe::slots_per_token(c.moe)),
+               choices = number(c.moe.choices(/*train=*/true)), side = number(c.vit.image_size);
   PerImage out{};
   // norm1, qkv, probabilities, attention, block input of the second half; two statistics a norm
-  out.attention = t * (d + 3 * d + d + d + 2) + c.vit.heads * t * t;
-  out.dense = t * (d + 2 + 2 * c.vit.mlp + d);  // norm2, z, gelu(z), output
+  out.attention = t * (d + 3 * d + d + d + 2) + number(c.vit.heads) * t * t;
+  out.dense = t * (d + 2 + 2 * mlp + d);  // norm2, z, gelu(z), output
   // norm2, router tensors and index arrays, dispatched tokens, z, gelu(z), expert output, output
-  out.moe = t * (d + 2 + 5 * e + 6 * choices + k * (2 * d + 2 * c.vit.mlp) + d);
+  out.moe = t * (d + 2 + 5 * e + 6 * choices + k * (2 * d + 2 * mlp) + d);
   if (c.moe.chooser == moe::Chooser::kSoft && !c.moe_layers.empty()) {
     // unit tokens, logits, noise, both softmaxes and a transposed copy; mixtures in two orders
-    const int64_t slots = e * moe::soft_slots(c.moe, t);
+    const double slots = e * number(moe::soft_slots(c.moe, c.vit.tokens()));
     out.moe += t * (d + 6 * slots) + 2 * slots * d;
   }
   if (c.moe.bf16_dispatch) out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
-  out.stem = patch_values + 2 * t * d;
-  const int64_t hidden = c.moe_layers.empty() ? c.vit.mlp : std::max(c.vit.mlp, k * c.vit.mlp);
+  out.mask = c.moe.expert_dropout > 0 ? t * k * (2 * mlp + 2 * d) : 0;
+  out.stem = side * side * number(c.vit.channels) + 2 * t * d;
+  const double hidden = c.moe_layers.empty() ? mlp : std::max(1.0, k) * mlp;
   out.widest_gradient = t * (hidden + 4 * d + k * d);
   return out;
 }
@@ -48,26 +54,23 @@ PerImage elements(const moe::VmoeConfig& c) {
 MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const moe::VmoeConfig c = vmoe_config(config);
   const PerImage per = elements(c);
-  const int64_t moe_layers = static_cast<int64_t>(c.moe_layers.size());
-  const int64_t images =
-      config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
-  constexpr int64_t kBytes = 4;
+  const auto moe_layers = static_cast<double>(c.moe_layers.size());
+  const auto layers = static_cast<double>(c.vit.layers);
+  const auto images = static_cast<double>(config.train.micro_batch > 0 ? config.train.micro_batch
+                                                                       : config.train.batch);
   MemoryPlan plan;
   plan.parameters = parameters;
-  plan.weights = plan.gradients = parameters * kBytes;
+  plan.weights = plan.gradients = bytes(static_cast<double>(parameters));
   plan.optimizer = plan.weights * (config.optimizer.name == "adam" ? 2 : 1);
   plan.ema = config.train.ema > 0 ? plan.weights : 0;
-  plan.moe = moe_layers * per.moe * images * kBytes;
-  const int64_t mask = config.moe.expert_dropout > 0
-                           ? moe_layers * c.vit.tokens() * moe::slots_per_token(c.moe) *
-                                 (2 * c.vit.mlp + 2 * c.vit.width)
-                           : 0;
+  plan.moe = bytes(moe_layers * per.moe * images);
   plan.activations =
-      plan.moe + kBytes * images *
-                     (per.stem + c.vit.layers * per.attention +
-                      (c.vit.layers - moe_layers) * per.dense + per.widest_gradient + mask);
-  const int64_t pixels = c.vit.channels * c.vit.image_size * c.vit.image_size;
-  plan.batches = (config.data.prefetch + 1) * config.train.batch * pixels * kBytes;
+      bytes(images * (moe_layers * (per.moe + per.mask) + layers * per.attention + per.stem +
+                      (layers - moe_layers) * per.dense + per.widest_gradient));
+  const auto side = static_cast<double>(c.vit.image_size);
+  plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
+                       static_cast<double>(config.train.batch) *
+                       static_cast<double>(c.vit.channels) * side * side);
   return plan;
 }
 

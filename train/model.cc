@@ -105,10 +105,12 @@ LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfi
 InitReport init_model(const Config& config, Model& model) {
   const std::string weights = weights_of(config.init.from);
   try {
-    SourceTensors source = read_source(weights, config.init.allow_nonfinite);
+    SourceTensors source = read_source(weights);
     if (has_timm_names(source)) source = from_timm(std::move(source));
-    return init_from(source, config.init.rules, config.init.tile_noise,
-                     static_cast<uint64_t>(config.train.seed), model.params);
+    return init_from(source,
+                     {config.init.rules, config.init.tile_noise,
+                      static_cast<uint64_t>(config.train.seed), config.init.allow_nonfinite},
+                     model.params);
   } catch (const engine::Error& error) {
     engine::fail(error.kind(), weights, ": ", error.message());
   }

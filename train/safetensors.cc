@@ -102,22 +102,61 @@ void write_values(AtomicFile& file, const Tensor& tensor) {
   }
 }
 
+// Notices keys that stand twice in one object, and objects within objects without end. (The DOM
+// parser's callback could as well, but takes quadratic time.)
+class UniqueKeys final : public json::json_sax_t {
+ public:
+  explicit UniqueKeys(const std::string& path) : path_(path) {}
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return enter(); }
+  bool end_object() override { return leave(); }
+  bool start_array(std::size_t) override { return enter(); }
+  bool end_array() override { return leave(); }
+  bool key(string_t& key) override {
+    check(keys_.back().insert(key).second, ErrorKind::kFormat, path_, ": the header has ",
+          key.substr(0, 100), " twice");
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const json::exception&) override {
+    return false;  // json::parse says what is wrong
+  }
+
+ private:
+  bool enter() {
+    check(keys_.size() < 4, ErrorKind::kFormat, path_, ": the header is nested too deeply");
+    keys_.emplace_back();
+    return true;
+  }
+  bool leave() {
+    keys_.pop_back();
+    return true;
+  }
+
+  const std::string& path_;
+  std::vector<std::set<std::string>> keys_;
+};
+
+// Refuses names that would be read differently by others or spoil a message.
+void check_name(const std::string& name, const std::string& path) {
+  constexpr size_t kMostCharacters = 1000;
+  check(name.size() <= kMostCharacters, ErrorKind::kFormat, path, ": a tensor's name of ",
+        name.size(), " characters, at most ", kMostCharacters, " are read");
+  check(std::ranges::all_of(name, [](unsigned char c) { return c >= 0x20 && c != 0x7f; }),
+        ErrorKind::kFormat, path, ": a tensor's name holds control characters");
+}
+
 // Parses the header, refusing what the DOM would silently accept: a key that stands twice.
 json parse_header(const std::string& text, const std::string& path) {
-  std::vector<std::set<std::string>> keys(8);
-  const auto visit = [&](int depth, json::parse_event_t event, json& parsed) {
-    check(depth < 4, ErrorKind::kFormat, path, ": the header is nested too deeply");
-    auto& known = keys[static_cast<size_t>(depth) + 1];
-    if (event == json::parse_event_t::object_start) known.clear();
-    if (event == json::parse_event_t::key) {
-      const std::string key = parsed.get<std::string>();
-      check(keys[static_cast<size_t>(depth)].insert(key).second, ErrorKind::kFormat, path,
-            ": the header has ", key, " twice");
-    }
-    return true;
-  };
   try {
-    return json::parse(text, visit);
+    UniqueKeys keys(path);
+    json::sax_parse(text, &keys);
+    return json::parse(text);
   } catch (const json::parse_error& error) {
     fail(ErrorKind::kFormat, path, ": byte ", kLengthBytes + static_cast<int64_t>(error.byte),
          ": the header is not valid JSON; the file is damaged or no safetensors file");
@@ -222,6 +261,7 @@ void SafetensorsFile::parse(const std::string& header) {
   const json parsed = parse_header(header, path());
   const int64_t data_begin = kLengthBytes + static_cast<int64_t>(header.size());
   for (const auto& [name, value] : parsed.items()) {
+    check_name(name, path());
     if (name != kMetadataKey) {
       entries_.push_back(parse_entry(name, value, data_begin, file_));
       continue;

@@ -72,12 +72,23 @@ ImageU8 read_image_header(Bytes bytes, const std::string& path) {
   check(!bytes.empty(), ErrorKind::kFormat, path, ": the file is empty");
   check(begins_with(bytes, kPng) || begins_with(bytes, kJpeg), ErrorKind::kFormat, path,
         ": neither a JPEG nor a PNG file, whatever its name");
+  const auto check_pixels = [&path](int64_t w, int64_t h) {
+    check(w <= kMostPixels && h <= kMostPixels && w * h <= kMostPixels, ErrorKind::kFormat, path,
+          ": ", w, " x ", h, " pixels, more than the ", kMostPixels, " that are decoded");
+  };
+  // stb_image only says that it does not know a PNG file of such a size.
+  if (begins_with(bytes, kPng) && bytes.size() >= 24) {
+    const auto number = [&bytes](size_t at) {
+      return int64_t{bytes[at]} << 24 | int64_t{bytes[at + 1]} << 16 | int64_t{bytes[at + 2]} << 8 |
+             int64_t{bytes[at + 3]};
+    };
+    check_pixels(number(16), number(20));
+  }
   int width = 0, height = 0, channels = 0;
   const int known = stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width,
                                           &height, &channels);
   check(known == 1, ErrorKind::kFormat, path, ": its header cannot be read: ", reason());
-  check(int64_t{width} * height <= kMostPixels, ErrorKind::kFormat, path, ": ", width, " x ",
-        height, " pixels, more than the ", kMostPixels, " that are decoded");
+  check_pixels(width, height);
   ImageU8 size;
   size.height = height;
   size.width = width;

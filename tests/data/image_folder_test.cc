@@ -1,6 +1,7 @@
 #include "data/image_folder.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -149,4 +150,18 @@ TEST_CASE("image-folder: bad pictures are refused, or skipped and listed") {
   CHECK(skipped[1].find("cut.png") != std::string::npos);
   CHECK(skipped[2].find("text.png") != std::string::npos);
   for (int64_t i = 0; i < 3; ++i) good->read(i, image);
+
+  // A link that leads nowhere and a pipe are bad pictures, not none.
+  std::filesystem::create_symlink("nowhere.png", folder / "train/cat/link.png");
+  REQUIRE(::mkfifo((folder / "train/cat/pipe.png").c_str(), 0600) == 0);
+  skipped.clear();
+  open_dataset(spec(folder), Split::kTrain, {.skip_bad = true, .skipped = &skipped});
+  CHECK(skipped.size() == 5);
+
+  // Of a class none may be left.
+  std::filesystem::create_directory(folder / "train/gnu");
+  put(folder / "train/gnu/only.png", {'x'});
+  const auto emptied = error_of(
+      [&] { open_dataset(spec(folder), Split::kTrain, {.skip_bad = true, .skipped = &skipped}); });
+  CHECK(emptied.has("gnu: every picture of this class is bad"));
 }

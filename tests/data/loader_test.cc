@@ -22,7 +22,6 @@ using data::LoaderOptions;
 using data::open_dataset;
 using data::SampleOrder;
 using data::Split;
-using data::Stream;
 using data::test::Caught;
 using data::test::error_of;
 using engine::ErrorKind;

@@ -77,8 +77,9 @@ TEST_CASE("patch_match: random crops against the way through the picture in f64"
     const Match match = match_of(one, two, size, patch);
     for (int64_t p = 0; p < grid * grid; ++p) {
       const auto s = static_cast<double>(size), unit = static_cast<double>(patch);
-      const double cy = (static_cast<double>(p / grid) + 0.5) * unit;
-      const double cx = (static_cast<double>(p % grid) + 0.5) * unit;
+      const int64_t down = p / grid, right = p % grid;
+      const double cy = (static_cast<double>(down) + 0.5) * unit;
+      const double cx = (static_cast<double>(right) + 0.5) * unit;
       const double gy = to_view2(cy, s, double(one.h), double(one.y), false, double(two.h),
                                  double(two.y), false) /
                             unit -
@@ -138,8 +139,9 @@ TEST_CASE("patch_match: maps of boxes give what boxes give, but for centres on a
         ++same;
         continue;
       }
-      const double row = across.m[0] * (p / 16 * 8 + 4) + across.m[2],
-                   column = across.m[4] * (p % 16 * 8 + 4) + across.m[5];
+      const int centre_row = p / 16 * 8 + 4, centre_column = p % 16 * 8 + 4;
+      const double row = across.m[0] * centre_row + across.m[2],
+                   column = across.m[4] * centre_column + across.m[5];
       unexplained += on_border(row) || on_border(column) ? 0 : 1;
     }
   }

@@ -97,7 +97,7 @@ TEST_CASE("golden: every RandAugment operation gives TensorFlow's bytes") {
   }
   CHECK(wrong.empty());
   CHECK(cases.size() == 22);  // 16 operations, five of them with two borders, contrast twice
-  for (const auto& [op, count] : cases) CHECK_MESSAGE(count >= 5, op);
+  for (const auto& of_op : cases) CHECK_MESSAGE(of_op.second >= 5, of_op.first);
 }
 
 TEST_CASE("golden: matrices and arguments of RandAugment") {

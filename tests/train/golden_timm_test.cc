@@ -49,7 +49,7 @@ TEST_CASE("golden: logits of timm's vision transformers, attention packed and sp
     const naive::Vec want = train::test::numbers(file, "golden.logits");
     const SourceTensors timm = weights_of(path), ours = train::from_timm(timm);
     train::Model model(config, false);
-    train::init_from(ours, "", 0, 1, model.params);
+    train::init_from(ours, {}, model.params);
     CHECK(error_of(logits_of<float>(file, model), want) <= 1e-5);
 
     train::Model exact(config, false, engine::Dtype::kF64);
@@ -77,7 +77,7 @@ TEST_CASE("golden: another GELU or other heads are not timm's logits") {
   for (const char* other : {"model.gelu=tanh", "model.heads=2"}) {
     CAPTURE(std::string(other));
     train::Model model(train::test::config_of(file, other), false);
-    train::init_from(train::from_timm(weights_of(path)), "", 0, 1, model.params);
+    train::init_from(train::from_timm(weights_of(path)), {}, model.params);
     CHECK(error_of(logits_of<float>(file, model), want) > 1e-4);
   }
 }

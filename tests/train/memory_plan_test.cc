@@ -56,6 +56,17 @@ TEST_CASE("memory_plan: activations are what a step takes, to 15 %") {
   }
 }
 
+TEST_CASE("memory_plan: sizes beyond all bounds are large, not negative") {
+  Config config;
+  for (const char* setting : {"model.image_size=8192", "model.patch=1", "model.heads=16",
+                              "train.batch=65536", "moe.layers=none"}) {
+    train::set_value(config, setting);
+  }
+  const MemoryPlan plan = train::plan_memory(config, int64_t{1} << 40);
+  CHECK(plan.activations > int64_t{1} << 50);
+  CHECK(plan.total() > plan.activations);
+}
+
 TEST_CASE("memory_plan: slabs are exact") {
   Config config;
   config.model.channels = 3;

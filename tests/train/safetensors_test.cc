@@ -183,9 +183,21 @@ TEST_CASE("safetensors: a damaged or foreign header is refused with the reason")
   CHECK(contains(one(R"("dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4])", four),
                  "the header has dtype twice"));
   CHECK(contains(error_for(file_of("{\"w\":[[[[1]]]]}", "")), "nested too deeply"));
+  CHECK(contains(error_for(file_of("{\"" + std::string(1001, 'w') + "\":1}", "")),
+                 "a tensor's name of 1001 characters"));
+  CHECK(contains(error_for(file_of(R"({"a\u0000b":1})", "")), "control characters"));
   CHECK(contains(error_for(file_of("[]", "")), "byte 8: a header begins with '{'"));
   CHECK(contains(error_for(file_of("{\"w\" 1}", "")), "byte 14: the header is not valid JSON"));
   CHECK(contains(error_for(file_of("{\"__metadata__\":{\"a\":1}}", "")), "a is not text"));
+}
+
+TEST_CASE("safetensors: a header of many tensors is read in passing") {
+  std::string header = "{";
+  for (int i = 0; i < 100'000; ++i) {
+    header += (i > 0 ? ",\"t" : "\"t") + std::to_string(i) +
+              R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  }
+  CHECK(error_for(file_of(header + "}", "")) == "no error");
 }
 
 TEST_CASE("safetensors: overlaps, gaps and repeated names are refused") {

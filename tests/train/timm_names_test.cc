@@ -115,6 +115,21 @@ TEST_CASE("timm names: what does not fit") {
                             train::from_timm({{"pos_embed", counting({2, 3, 4})}});
                           }),
                  "pos_embed: unexpected shape"));
+  CHECK(contains(
+      error_of(
+          ErrorKind::kFormat,
+          [] {
+            train::from_timm({{"head.bias", counting({2})}, {"head.output.bias", counting({2})}});
+          }),
+      "a second time"));
+  CHECK(contains(error_of(ErrorKind::kFormat,
+                          [] {
+                            train::from_timm({{"blocks.0.attn.qkv.bias", counting({6})},
+                                              {"blocks.0.attn.q.bias", counting({2})},
+                                              {"blocks.0.attn.k.bias", counting({2})},
+                                              {"blocks.0.attn.v.bias", counting({2})}});
+                          }),
+                 "the same weights packed"));
   const SmallModel experts("shapes:size=16,train=4,test=4", {});
   CHECK(contains(
       error_of(ErrorKind::kValue, [&] { train::to_timm(weights_of(experts), experts.config); }),

@@ -124,7 +124,10 @@ namespace {
 
 // One name for a file, whether it is there or not.
 std::filesystem::path one_name(const std::string& path) {
-  return std::filesystem::weakly_canonical(std::filesystem::absolute(path));
+  std::error_code trouble;  // a path such as /dev/stdout may lead nowhere that has a name
+  const std::filesystem::path whole = std::filesystem::absolute(path);
+  const std::filesystem::path name = std::filesystem::weakly_canonical(whole, trouble);
+  return trouble ? whole.lexically_normal() : name;
 }
 
 }  // namespace
@@ -152,7 +155,9 @@ void check_apart(const std::string& path, const std::string& checkpoint) {
 void check_writable(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
+  const fs::file_status status = fs::symlink_status(path, ignored);
+  check(!fs::is_symlink(status), ErrorKind::kIo, path,
+        ": cannot write: this is a link, which would be replaced; name the file it leads to");
   check(!fs::exists(status) || fs::is_regular_file(status), ErrorKind::kIo, path,
         ": cannot write: this is no regular file; choose another name");
   const train::AtomicFile probe(path);

@@ -9,6 +9,20 @@
 
 namespace tools {
 
+std::string one_line(const std::string& message) {
+  constexpr size_t kLongestMessage = 20000;
+  std::string line;
+  for (const char c : message) {
+    if (c == '\n')
+      line += "\\n";
+    else
+      line += static_cast<unsigned char>(c) < ' ' || c == 127 ? ' ' : c;
+  }
+  if (line.size() <= kLongestMessage) return line;
+  const size_t half = kLongestMessage / 2;
+  return line.substr(0, half) + " [...] " + line.substr(line.size() - half);
+}
+
 void use_threads(int64_t threads) {
   omp_set_dynamic(0);
   omp_set_num_threads(threads > 0 ? static_cast<int>(threads) : omp_get_num_procs());
@@ -18,7 +32,8 @@ std::unique_ptr<data::Dataset> open_data(const std::string& spec, data::Split sp
                                          bool skip_bad) {
   std::vector<std::string> skipped;
   auto dataset = data::open_dataset(spec, split, {.skip_bad = skip_bad, .skipped = &skipped});
-  for (const std::string& line : skipped) std::cerr << "robustmoe: skipped: " << line << "\n";
+  for (const std::string& line : skipped)
+    std::cerr << "robustmoe: skipped: " << one_line(line) << "\n";
   if (skip_bad) {
     std::cerr << "robustmoe: " << data::split_name(split) << ": " << skipped.size()
               << " bad images skipped, " << dataset->size() << " left\n";

@@ -10,6 +10,10 @@
 
 namespace tools {
 
+// A text without control characters, shortened where it is very long: a message is one line,
+// whatever the input it quotes.
+std::string one_line(const std::string& text);
+
 // Threads of everything that follows; 0: all this process may use.
 void use_threads(int64_t threads);
 

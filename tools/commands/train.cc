@@ -88,13 +88,14 @@ int run_train(int argc, char** argv) {
 
   // A reader of our output that ends first, such as head, must not end the training.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
   train::Trainer trainer(config, *training, test.get(),
                          {.run_dir = out,
                           .resume = options.has("resume"),
                           .resume_command = "robustmoe train --resume --out " + shell_word(out),
                           .stop = &stop_requested});
+  // Before its first step there is nothing to save: until here these signals end the program.
+  std::signal(SIGINT, request_stop);
+  std::signal(SIGTERM, request_stop);
   return trainer.run() == train::Outcome::kStopped ? 3 : 0;
 }
 

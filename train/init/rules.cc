@@ -87,8 +87,8 @@ struct Plan {
 
 class Planner {
  public:
-  Planner(const SourceTensors& source, const std::string& rules, const engine::ParamStore& params)
-      : source_(source), rules_(parse_rules(rules)) {
+  Planner(const SourceTensors& source, const InitRules& rules, const engine::ParamStore& params)
+      : source_(source), rules_(parse_rules(rules.text)), allow_nonfinite_(rules.allow_nonfinite) {
     for (const auto& entry : params.entries()) plans_[entry.path] = {};
     for (const auto& entry : params.entries()) shapes_[entry.path] = entry.shape;
   }
@@ -144,6 +144,12 @@ class Planner {
       problems_.push_back(target + " gets nothing: keep or rename");
       return;
     }
+    const auto finite = [](float x) { return std::isfinite(x); };
+    if (!allow_nonfinite_ && !std::ranges::all_of(plan.source->values, finite)) {
+      problems_.push_back(plan.source_name +
+                          " holds numbers that are not finite: drop it, take "
+                          "other weights, or --allow-nonfinite");
+    }
     const Shape &from = plan.source->shape, &to = shapes_.at(target);
     if (plan.tile) {
       bool fits = to.rank() == from.rank() + 1;
@@ -166,6 +172,7 @@ class Planner {
 
   const SourceTensors& source_;
   std::vector<Rule> rules_;
+  bool allow_nonfinite_;
   std::map<std::string, Plan> plans_;
   std::map<std::string, Shape> shapes_;
   std::vector<std::string> problems_;
@@ -205,8 +212,8 @@ std::string InitReport::text() const {
   return text.empty() ? "nothing" : text.substr(2);
 }
 
-InitReport init_from(const SourceTensors& source, const std::string& rules, double tile_noise,
-                     uint64_t seed, engine::ParamStore& params) {
+InitReport init_from(const SourceTensors& source, const InitRules& rules,
+                     engine::ParamStore& params) {
   InitReport report;
   const std::map<std::string, Plan> plans = Planner(source, rules, params).make(report);
   // Zooming can still fail, so it comes before anything is written.
@@ -219,14 +226,14 @@ InitReport init_from(const SourceTensors& source, const std::string& rules, doub
   }
   uint64_t tensor = 0;
   for (const auto& [target, plan] : plans) {
-    const engine::RngKey key = engine::RngKey(seed, engine::Purpose::kInit).with(++tensor);
+    const engine::RngKey key = engine::RngKey(rules.seed, engine::Purpose::kInit).with(++tensor);
     if (plan.keep) continue;
     const engine::Tensor own = params.view(params.find(target), engine::Slab::kValue);
     const auto done = zoomed.find(target);
     const std::vector<float>& values =
         done == zoomed.end() ? plan.source->values : done->second.values;
     if (plan.tile) {
-      tile(values, own.shape()[0], tile_noise, key, own.data<float>());
+      tile(values, own.shape()[0], rules.tile_noise, key, own.data<float>());
     } else {
       std::ranges::copy(values, own.data<float>());
     }

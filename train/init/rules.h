@@ -17,16 +17,25 @@ namespace train {
 //   keep:REGEX          targets that stay as they were initialised
 //
 // Without a rule a source tensor goes to the target of its name. Every source tensor must then go
-// somewhere or be dropped, every target must get something or be kept, shapes must agree, and every
-// rule must match: whatever is left over is named in one Error(kFormat), before anything changed.
+// somewhere or be dropped, every target must get something or be kept, shapes must agree, every
+// number that is taken must be finite unless others are allowed, and every rule must match:
+// whatever is left over is named in one Error(kFormat), before anything changed.
 struct InitReport {
   std::vector<std::string> taken, zoomed, tiled, dropped, kept;
   std::string text() const;  // one line; names all but those taken as they are
 };
 
-// Fills slab kValue of `params` (f32). tile_noise: tiled copies get normal noise of so many
-// standard deviations of the tensor, drawn from `seed`, another for each expert.
-InitReport init_from(const SourceTensors& source, const std::string& rules, double tile_noise,
-                     uint64_t seed, engine::ParamStore& params);
+struct InitRules {
+  std::string text;
+  // Tiled copies get normal noise of so many standard deviations of the tensor, drawn from `seed`,
+  // another for each expert.
+  double tile_noise = 0;
+  uint64_t seed = 0;
+  bool allow_nonfinite = false;
+};
+
+// Fills slab kValue of `params` (f32).
+InitReport init_from(const SourceTensors& source, const InitRules& rules,
+                     engine::ParamStore& params);
 
 }  // namespace train

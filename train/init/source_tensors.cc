@@ -1,7 +1,6 @@
 #include "train/init/source_tensors.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/core/precision.h"
 #include "train/safetensors.h"
@@ -35,17 +34,12 @@ std::vector<float> values_of(const SafetensorsFile& file, const SafetensorsFile:
 
 }  // namespace
 
-SourceTensors read_source(const std::string& path, bool allow_nonfinite) {
+SourceTensors read_source(const std::string& path) {
   const SafetensorsFile file(path);
   SourceTensors tensors;
   for (const auto& entry : file.entries()) {
     if (entry.dtype == Dtype::kI32 || entry.dtype == Dtype::kU8) continue;
-    std::vector<float> values = values_of(file, entry);
-    engine::check(
-        allow_nonfinite || std::ranges::all_of(values, [](float x) { return std::isfinite(x); }),
-        engine::ErrorKind::kFormat, path, ": ", entry.name,
-        " holds numbers that are not finite; take other weights, or --allow-nonfinite");
-    tensors[entry.name] = {entry.shape, std::move(values)};
+    tensors[entry.name] = {entry.shape, values_of(file, entry)};
   }
   return tensors;
 }

@@ -17,8 +17,7 @@ using SourceTensors = std::map<std::string, SourceTensor>;
 
 // All floating-point tensors of a .safetensors file (f32, f64, bf16), as f32; those of integers
 // are left out.
-// Error(kIo, kFormat) as SafetensorsFile; Error(kFormat) naming a tensor with values that are not
-// finite, unless they are allowed.
-SourceTensors read_source(const std::string& path, bool allow_nonfinite = false);
+// Error(kIo, kFormat) as SafetensorsFile.
+SourceTensors read_source(const std::string& path);
 
 }  // namespace train

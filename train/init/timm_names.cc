@@ -123,10 +123,13 @@ void join_split_attention(SourceTensors& tensors) {
                            other->second.values.end());
       tensors.erase(other);
     }
+    const std::string whole = prefix + "qkv." + match[3].str();
+    check(tensors.count(whole) == 0, ErrorKind::kFormat, name, ": the file also has ", whole,
+          ", the same weights packed; remove one of them");
     const Shape one = joined.shape;
     joined.shape = one.rank() == 2 ? Shape{3 * one[0], one[1]} : Shape{3 * one[0]};
     tensors.erase(name);
-    tensors[prefix + "qkv." + match[3].str()] = std::move(joined);
+    tensors[whole] = std::move(joined);
   }
 }
 
@@ -141,6 +144,8 @@ SourceTensors from_timm(SourceTensors tensors) {
   SourceTensors out;
   for (const auto& [name, tensor] : tensors) {
     const std::string ours = translated(name, true);
+    check(out.count(ours) == 0 && (ours == name || tensors.count(ours) == 0), ErrorKind::kFormat,
+          name, ": the file has this weight a second time, as ", ours, "; remove one of them");
     out[ours] = ours == name ? tensor : to_ours(name, ours, tensor);
   }
   return out;
