@@ -25,4 +25,14 @@ enum class CrossEntropy : uint8_t { kSoftmax, kSigmoid };
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropy kind,
                      double denominator);
 
+// The same for soft or several labels (mixup, label smoothing, multi-hot), t[r,c] >= 0:
+//   kSoftmax:  sum_r sum_c t[r,c] (logsumexp_c x[r,c] - x[r,c]) / denominator
+//   kSigmoid:  sum_r sum_c (softplus(x[r,c]) - t[r,c] x[r,c]) / denominator
+//
+//   targets  (B, C) of logits' dtype; no gradient goes there
+//
+// Gradient: (softmax(x) sum_c t - t) or (sigmoid(x) - t), times dy / denominator.
+Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets, CrossEntropy kind,
+                          double denominator);
+
 }  // namespace engine

@@ -171,3 +171,60 @@ TEST_CASE("cross_entropy: rejects what it cannot do") {
           cross_entropy(on({2, 3}), view(wrong, {2}), CrossEntropy::kSoftmax, 1);
         }).is(ErrorKind::kDtype, {"i32", "f32"}));
 }
+
+TEST_CASE("soft_cross_entropy: one-hot targets are labels, others are sums of labels") {
+  constexpr int64_t kRows = 9, kCols = 7;
+  const auto first = labels_for(kRows, kCols);
+  std::vector<int32_t> second(first);
+  for (int32_t& label : second) label = (label + 2) % kCols;
+  std::vector<double> targets(kRows * kCols, 0), onehot(kRows * kCols, 0);
+  for (int64_t r = 0; r < kRows; ++r) {
+    onehot[r * kCols + first[r]] = 1;
+    targets[r * kCols + first[r]] += 0.7;
+    targets[r * kCols + second[r]] += 0.3;
+  }
+  const Shape shape{kRows, kCols};
+  for (const CrossEntropy kind : kKinds) {
+    const auto soft = [&](const std::vector<double>& t) {
+      return run_op<double>(
+          [&](std::span<const Tensor> x) {
+            return soft_cross_entropy(x[0], view(t, shape), kind, kRows);
+          },
+          {shape});
+    };
+    const auto a = run_op<double>(loss_of(first, kind, kRows), {shape}),
+               b = run_op<double>(loss_of(second, kind, kRows), {shape});
+    CHECK(std::abs(soft(onehot).y[0] - a.y[0]) < 1e-14);
+    CHECK(test::distance(soft(onehot).grads[0], a.grads[0]) < 1e-15);
+    const auto mixed = soft(targets);
+    CHECK(std::abs(mixed.y[0] - (0.7 * a.y[0] + 0.3 * b.y[0])) < 1e-14);
+    for (size_t i = 0; i < mixed.grads[0].size(); ++i) {
+      CHECK(std::abs(mixed.grads[0][i] - (0.7 * a.grads[0][i] + 0.3 * b.grads[0][i])) < 1e-15);
+    }
+  }
+}
+
+TEST_CASE("soft_cross_entropy: gradient, several positives, and what does not fit") {
+  const Shape shape{5, 6};
+  const auto several = values<double>(shape.numel(), 3, 2);
+  for (const CrossEntropy kind : kKinds) {
+    const auto loss = [&](std::span<const Tensor> x) {
+      return soft_cross_entropy(x[0], view(several, shape), kind, 3);
+    };
+    const auto report = gradcheck(loss, {shape});
+    CHECK_MESSAGE(report.ok(), report);
+  }
+  StepArena arena;
+  Tape tape(arena);
+  const Tensor x = tape.input(view(several, shape));
+  const std::vector<float> narrow(30);
+  CHECK(caught([&] {
+          soft_cross_entropy(x, view(several, {6, 5}), CrossEntropy::kSoftmax, 1);
+        }).is(ErrorKind::kShape, {"soft_cross_entropy", "(5,6)", "(6,5)"}));
+  CHECK(caught([&] {
+          soft_cross_entropy(x, view(narrow, shape), CrossEntropy::kSoftmax, 1);
+        }).is(ErrorKind::kShape, {"f32"}));
+  CHECK(caught([&] {
+          soft_cross_entropy(x, x, CrossEntropy::kSoftmax, 0);
+        }).is(ErrorKind::kValue, {"denominator"}));
+}
