@@ -50,6 +50,8 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset),
       options_(options),
       renderer_(make_normaliser(options, dataset.info().channels), options.image_size),
+      whole_(make_normaliser(options, dataset.info().channels), options.image_size,
+             options.view_a.resize, options.view_a.shorter),
       augment_a_(options.view_a.randaugment),
       augment_b_(options.view_b.randaugment) {
   check(options.image_size > 0, ErrorKind::kValue, "loader: image size ", options.image_size,
@@ -57,6 +59,10 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
   check(!options.two_view || (options.patch > 0 && options.image_size % options.patch == 0),
         ErrorKind::kValue, "loader: image size ", options.image_size,
         ", expected a multiple of the patch size ", options.patch);
+  check(options.view_a.crop != Crop::kWhole ||
+            (!options.two_view && !options.view_a.flip && !options.view_a.randaugment.active()),
+        ErrorKind::kValue,
+        "loader: whole pictures for evaluation have no second view, flip or RandAugment");
   check_view(options.view_a, "view a");
   check_view(options.view_b, "view b");
   const Info& info = dataset.info();
@@ -126,8 +132,13 @@ void BatchBuilder::build(Batch& batch, int64_t first_position, int64_t begin, in
       build_pair(batch, i, key);
       batch.labels[2 * i] = batch.labels[2 * i + 1] = label;
     } else {
-      Draw view = draw(options_.view_a, key.with(0));
-      render(view, batch.pixels.data() + i * view_size);
+      float* out = batch.pixels.data() + i * view_size;
+      if (options_.view_a.crop == Crop::kWhole) {
+        whole_.render(image_, out);
+      } else {
+        Draw view = draw(options_.view_a, key.with(0));
+        render(view, out);
+      }
       batch.labels[i] = label;
     }
   }

@@ -36,6 +36,7 @@ class BatchBuilder {
   const Dataset& dataset_;
   LoaderOptions options_;
   ViewRenderer renderer_;
+  WholeView whole_;
   RandAugmenter augment_a_, augment_b_;
   ImageU8 image_, view_;
 };

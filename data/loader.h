@@ -6,15 +6,18 @@
 
 #include "data/dataset.h"
 #include "data/transform/augment/rand_augment.h"
+#include "data/transform/whole_view.h"
 
 namespace data {
 
 // How a view is cut from its picture.
 //   kNone       the whole picture, resized to image_size where it has another size
+//   kWhole      the same by `resize`, or its centre (transform/whole_view.h); for evaluation: it
+//               has no flip, no RandAugment and no second view
 //   kInception  a random part, resized (transform/inception_crop.h)
 //   kPad        the picture shifted by up to `pad` pixels, black beyond its edge
 //               (transform/pad_crop.h), resized where it has another size than image_size
-enum class Crop { kNone, kInception, kPad };
+enum class Crop { kNone, kWhole, kInception, kPad };
 
 struct ViewOptions {
   Crop crop = Crop::kNone;
@@ -23,6 +26,8 @@ struct ViewOptions {
   int64_t pad = 4;                              // kPad: pixels of the picture
   bool flip = false;                            // mirror half of the views
   RandAugment randaugment;                      // after crop, resize and flip
+  Resize resize = Resize::kTfBilinear;          // kWhole
+  int64_t shorter = 0;                          // kWhole: the shorter side before a central crop
 };
 
 struct LoaderOptions {

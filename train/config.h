@@ -90,6 +90,8 @@ struct Config {
   };
   struct Eval {
     int64_t batch = 256, every = 0, limit = 0;
+    std::string resize = "tf-bilinear";
+    int64_t shorter = 0;
   };
   struct Checkpoint {
     int64_t every = 0, keep = 2;

@@ -227,6 +227,10 @@ void list_outputs(Listing& to, Config& c) {
   to.integer("batch", c.eval.batch, {1, 1048576}, "Images computed at once.", Resume::kMayDiffer);
   to.integer("every", c.eval.every, kAnyCount, "Steps between evaluations; 0: only at the end.",
              Resume::kMayDiffer);
+  to.choice("resize", c.eval.resize, {"tf-bilinear", "tf-area", "pil-bilinear"},
+            "How test images get the model's size: TensorFlow's bilinear or area, or Pillow's.");
+  to.integer("shorter", c.eval.shorter, {0, 65536},
+             "Shorter side of a test image before its centre is cut out; 0: it is resized whole.");
   to.integer("limit", c.eval.limit, kAnyCount, "Use only the first so many test images; 0: all.",
              Resume::kMayDiffer);
   to.group("checkpoint");

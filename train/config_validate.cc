@@ -85,6 +85,10 @@ void validate_prc(const Config& c) {
 }
 
 void validate_data(const Config& c) {
+  require(c.eval.shorter == 0 || c.eval.shorter >= c.model.image_size,
+          "eval.shorter = ", c.eval.shorter,
+          " leaves no centre of model.image_size = ", c.model.image_size,
+          ": raise it, or 0 for the whole image");
   const Config::Augment& a = c.augment;
   const size_t colon = c.data.source.find(':');
   require(c.data.source.empty() || (colon != std::string::npos && colon > 0), "data.source = \"",

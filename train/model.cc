@@ -211,6 +211,13 @@ data::LoaderOptions evaluation_loader(const Config& config) {
   o.batch = config.eval.batch;
   o.limit = config.eval.limit;
   o.shuffle = false;
+  if (config.eval.resize != "tf-bilinear" || config.eval.shorter > 0) {
+    o.view_a.crop = data::Crop::kWhole;
+    o.view_a.resize = config.eval.resize == "tf-area"        ? data::Resize::kTfArea
+                      : config.eval.resize == "pil-bilinear" ? data::Resize::kPilBilinear
+                                                             : data::Resize::kTfBilinear;
+    o.view_a.shorter = config.eval.shorter;
+  }
   return o;
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/transform/resize_area.h"
 
 namespace data {
 
@@ -26,9 +27,16 @@ class Normaliser {
   const float* table(int64_t c) const { return table_.data() + c * 256; }
   // (H, W, C) bytes to (C, H, W) f32. Throws Error(kShape) for another number of channels.
   void apply(const ImageU8& in, float* out) const;
+  // The same of values between bytes: of whole numbers the same bits.
+  void apply(const ImageF32& in, float* out) const;
 
  private:
-  std::vector<float> table_;  // (channels, 256)
+  // Of one channel, x in bytes.
+  float value(int64_t channel, float x) const;
+
+  std::vector<float> table_;           // (channels, 256)
+  std::vector<float> offset_, scale_;  // (channels): low and high - low, or mean and deviation
+  bool statistics_;
 };
 
 }  // namespace data

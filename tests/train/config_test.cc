@@ -266,6 +266,7 @@ TEST_CASE("config: what concerns several keys") {
       {{"data.source=cifar10"}, "data.source = \"cifar10\" has no kind"},
       {{"data.source=:x"}, "has no kind"},
       {{"model.classes=1"}, "model.classes = 1"},
+      {{"eval.shorter=31"}, "eval.shorter = 31 leaves no centre of model.image_size = 32"},
       {{"moe.chooser=soft"},
        "nothing to balance, to drop or to compare: set moe.importance_weight=0"},
       {{"moe.chooser=soft", "moe.importance_weight=0"}, "set moe.load_weight=0"},

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -7,6 +9,7 @@
 #include "data/transform/resize.h"
 #include "data/transform/resize_area.h"
 #include "data/transform/resize_pil.h"
+#include "data/transform/whole_view.h"
 #include "tests/support/tensors.h"
 #include "train/safetensors.h"
 
@@ -92,4 +95,24 @@ TEST_CASE("golden: sizes with a given shorter side, and their areas") {
     ++small;
   }
   CHECK(small > 20);
+
+  int central = 0;
+  for (const auto& entry : file().entries()) {
+    if (!entry.name.starts_with("central.")) continue;
+    const ImageU8 in = bytes_of("input." + part(entry.name, 1));
+    const int64_t shorter = std::stoll(part(entry.name, 2)), size = entry.shape[0];
+    data::WholeView view(data::Normaliser(in.channels, 0, 255), size, data::Resize::kTfArea,
+                         shorter);
+    std::vector<float> planes(static_cast<size_t>(entry.shape.numel()));
+    view.render(in, planes.data());
+    const std::vector<float> want = floats_of(entry);
+    double worst = 0;
+    for (int64_t i = 0; i < size * size * in.channels; ++i) {
+      const int64_t plane = i % in.channels * size * size + i / in.channels;
+      worst = std::max(worst, std::abs(double{want[i]} - double{planes[plane]}));
+    }
+    CHECK(worst < 1e-4);  // of 255: x / 255 * 255 is rounded
+    ++central;
+  }
+  CHECK(central > 30);
 }
