@@ -65,7 +65,8 @@ enum class Stream {
 //
 // Deterministic: every random number is a function of the seed and the position in the
 // stream, so a batch depends on (data set, options, step) and not on workers, prefetch or
-// first_step. Memory is taken in the constructor: neither next() nor a worker allocates.
+// first_step. Memory is taken in the constructor: neither next() nor a worker allocates, but
+// for kWhole.
 //
 // The constructor throws Error(kValue) for options that make no sense. next() throws what a
 // worker threw, at the step it happened in, and throws it again when called again.

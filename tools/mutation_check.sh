@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whether the golden values (tests/golden) can tell right from wrong: breaks a copy of the sources
 # in one place at a time, as a reader of the paper might get it wrong, and runs the golden tests on
-# each. Every mutation must make them fail. Takes about ten minutes; nothing here is changed.
+# each. Every mutation must make them fail. Takes about a quarter of an hour on two cores; nothing here is changed.
 #
 # usage: tools/mutation_check.sh [--keep DIR]
 #   --keep DIR   work there, and keep what is built for the next time
@@ -70,7 +70,7 @@ passed=0 failed=0
 while IFS='|' read -r what file old new; do
   [ -n "$what" ] || continue
   cp "$file" "$work/original"
-  OLD=$old NEW=$new perl -0pi -e 's/\Q$ENV{OLD}\E/$ENV{NEW}/ or exit 3' "$file"
+  OLD=$old NEW=$new perl -0pi -e 's/\Q$ENV{OLD}\E/$ENV{NEW}/' "$file"
   if cmp -s "$file" "$work/original"; then
     result="FAILED   nothing to break: the text is not in $file"
   elif ! build; then

@@ -15,7 +15,7 @@ enum class Resize : uint8_t { kTfBilinear, kTfArea, kPilBilinear };
 // shorter side to `shorter` and then their central S x S pixels, from row (H - S) / 2 and column
 // (W - S) / 2 on. (vmoe: data/pp_ops.py; resize_small there is kTfArea)
 //
-// Holds scratch: one for each thread. Warm calls allocate with kPilBilinear only.
+// Holds scratch: one for each thread. Bilinear resizes allocate in every call.
 class WholeView {
  public:
   // shorter: 0, or at least image_size. Error(kValue).

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/core/precision.h"
-#include "tests/reference/naive_layers.h"
+#include "tests/moe/naive_expert.h"
 #include "tests/support/bits.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/model_fixture.h"
@@ -83,16 +83,7 @@ struct Harness {
   }
   // One expert in plain loops.
   naive::Vec expert_of(int64_t e, const naive::Vec& in) {
-    const naive::Params p = params_of(store);
-    const auto at = [&](const char* name, int64_t size) {
-      return naive::Param{&p.at(name)[e * size], nullptr};
-    };
-    naive::Mlp mlp{{at("experts.up.weight", kWidth * kHidden), at("experts.up.bias", kHidden),
-                    kWidth, kHidden},
-                   {at("experts.down.weight", kWidth * kHidden), at("experts.down.bias", kWidth),
-                    kHidden, kWidth},
-                   naive::Gelu::kTanh};
-    return mlp.forward(in);
+    return naive_expert(params_of(store), e, kWidth, kHidden, in);
   }
 
   moe::MoeConfig config;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "tests/reference/naive_layers.h"
+#include "tests/moe/naive_expert.h"
 #include "tests/support/bits.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/model_fixture.h"
@@ -92,7 +92,7 @@ struct Harness {
             in[c] += e[t][s] / by_slot[s] * x[(b * kTokens + t) * kWidth + c];
           }
         }
-        const naive::Vec of_expert = expert(p, s / kSlots, in);
+        const naive::Vec of_expert = naive_expert(p, s / kSlots, kWidth, kHidden, in);
         for (int64_t t = 0; t < kTokens; ++t) {
           const double weight = e[t][s] / by_token[t];
           parts[(b * kTokens + t) * kExperts + s / kSlots] += weight;
@@ -103,18 +103,6 @@ struct Harness {
       }
     }
     return out;
-  }
-
-  static naive::Vec expert(const naive::Params& p, int64_t e, const naive::Vec& in) {
-    const auto at = [&](const char* name, int64_t size) {
-      return naive::Param{&p.at(name)[e * size], nullptr};
-    };
-    naive::Mlp mlp{{at("experts.up.weight", kWidth * kHidden), at("experts.up.bias", kHidden),
-                    kWidth, kHidden},
-                   {at("experts.down.weight", kWidth * kHidden), at("experts.down.bias", kWidth),
-                    kHidden, kWidth},
-                   naive::Gelu::kTanh};
-    return mlp.forward(in);
   }
 
   moe::SoftMoeLayer layer;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
 #include "tests/support/tensors.h"
 #include "train/config.h"
 #include "train/safetensors.h"
@@ -42,6 +43,16 @@ inline std::vector<int32_t> integers(const SafetensorsFile& file, const std::str
   std::vector<int32_t> v(static_cast<size_t>(entry->shape.numel()));
   file.read(name, engine::test::view(v, entry->shape));
   return v;
+}
+
+// A picture of bytes, (height, width, channels).
+inline data::ImageU8 picture(const SafetensorsFile& file, const std::string& name) {
+  const auto* entry = file.find(name);
+  REQUIRE_MESSAGE(entry != nullptr, file.path(), " has no ", name);
+  data::ImageU8 image;
+  image.reshape(entry->shape[0], entry->shape[1], entry->shape[2]);
+  file.read(name, engine::test::view(image.pixels, entry->shape));
+  return image;
 }
 
 // The settings in a file's metadata, and one more.

@@ -9,6 +9,7 @@
 #include "data/transform/augment/rand_augment.h"
 #include "data/transform/augment/warp.h"
 #include "tests/support/tensors.h"
+#include "tests/train/golden_file.h"
 #include "train/safetensors.h"
 
 // RandAugment's operations, byte by byte, against another implementation and TensorFlow's own
@@ -25,14 +26,7 @@ const SafetensorsFile& file() {
   return golden;
 }
 
-ImageU8 image_of(const std::string& name) {
-  const auto* entry = file().find(name);
-  REQUIRE_MESSAGE(entry != nullptr, "no tensor ", name);
-  ImageU8 image;
-  image.reshape(entry->shape[0], entry->shape[1], entry->shape[2]);
-  file().read(name, engine::test::view(image.pixels, entry->shape));
-  return image;
-}
+ImageU8 image_of(const std::string& name) { return train::test::picture(file(), name); }
 
 // "out.rotate_grey.3.-30.0": operation, border, image and argument.
 struct Case {
@@ -82,7 +76,7 @@ data::Affine apply(const Case& c, ImageU8& view) {
 
 }  // namespace
 
-TEST_CASE("golden: every RandAugment operation gives TensorFlow's bytes") {
+TEST_CASE("golden: every RandAugment operation gives the reference's bytes") {
   std::map<std::string, int> cases, wrong;
   for (const auto& entry : file().entries()) {
     if (!entry.name.starts_with("out.")) continue;

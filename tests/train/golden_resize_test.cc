@@ -11,6 +11,7 @@
 #include "data/transform/resize_pil.h"
 #include "data/transform/whole_view.h"
 #include "tests/support/tensors.h"
+#include "tests/train/golden_file.h"
 #include "train/safetensors.h"
 
 // Resizing, bit by bit, as TensorFlow and Pillow do it (tests/reference/golden_resize.py).
@@ -25,14 +26,7 @@ const SafetensorsFile& file() {
   return golden;
 }
 
-ImageU8 bytes_of(const std::string& name) {
-  const auto* entry = file().find(name);
-  REQUIRE_MESSAGE(entry != nullptr, "no tensor ", name);
-  ImageU8 image;
-  image.reshape(entry->shape[0], entry->shape[1], entry->shape[2]);
-  file().read(name, engine::test::view(image.pixels, entry->shape));
-  return image;
-}
+ImageU8 bytes_of(const std::string& name) { return train::test::picture(file(), name); }
 
 std::vector<float> floats_of(const SafetensorsFile::Entry& entry) {
   std::vector<float> values(static_cast<size_t>(entry.shape.numel()));

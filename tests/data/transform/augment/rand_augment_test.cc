@@ -218,7 +218,9 @@ Place mapped(const Affine& map, Place p) {
 
 }  // namespace
 
-TEST_CASE("randaugment: pixels are where the matrices say, to 1 px and 0.5 px an operation") {
+TEST_CASE(
+    "randaugment: pixels are where the matrices say, to 1 px, 0.5 px an operation and half a "
+    "byte") {
   const ImageU8 image = coordinates();
   double worst = 0;
   int64_t looked_at = 0;
