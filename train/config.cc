@@ -14,17 +14,6 @@ namespace {
 
 using engine::ErrorKind;
 
-struct NamedSize {
-  const char* name;
-  int64_t width, layers, mlp, heads;
-};
-
-// vmoe: configs/vmoe_paper/common.py; T is the PRC fork's, in its file of the same name.
-constexpr NamedSize kSizes[] = {
-    {"T", 384, 8, 1024, 4},    {"S", 512, 8, 2048, 8},    {"B", 768, 12, 3072, 12},
-    {"L", 1024, 24, 4096, 16}, {"H", 1280, 32, 5120, 16},
-};
-
 std::string_view trim(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
@@ -76,23 +65,6 @@ GivenValue given_text(const Field& field, std::string_view text) {
 
 }  // namespace
 
-void apply_model_size(Config& config, Origin origin, bool keep_set) {
-  Config::Model& model = config.model;
-  for (const NamedSize& size : kSizes) {
-    if (model.size != size.name) continue;
-    const auto put = [&](const char* key, int64_t& target, int64_t value) {
-      Source& source = config.sources[key];
-      if (keep_set && source.origin == Origin::kSet && source.note.empty()) return;
-      target = value;
-      source = {origin, "model.size " + model.size};
-    };
-    put("model.width", model.width, size.width);
-    put("model.layers", model.layers, size.layers);
-    put("model.mlp", model.mlp, size.mlp);
-    put("model.heads", model.heads, size.heads);
-  }
-}
-
 void set_value(Config& config, const std::string& assignment, const std::string& said) {
   const std::string where = said.empty() ? "--set " + assignment : said;
   const size_t equals = std::min(assignment.find('='), assignment.size());
@@ -103,7 +75,7 @@ void set_value(Config& config, const std::string& assignment, const std::string&
   const Field field = find_field(config, key, where);
   assign(field, given_text(field, text), text.empty() ? "empty" : std::string(text), where);
   config.sources[key] = {Origin::kSet, ""};
-  if (key == "model.size") apply_model_size(config, Origin::kSet, /*keep_set=*/true);
+  apply_named(config, key, Origin::kSet, /*keep_set=*/true);
 }
 
 std::vector<int64_t> moe_layer_indices(const Config& config) {

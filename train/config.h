@@ -57,6 +57,7 @@ struct Config {
     int64_t workers = 1, prefetch = 3, limit = 0;
   };
   struct Augment {
+    std::string strength = "custom";
     std::string crop = "inception";
     double area_min = 0.05, area_max = 1;
     double area_min_b = 0, area_max_b = 0;
@@ -66,6 +67,9 @@ struct Config {
     std::string randaugment = "none";
     int64_t randaugment_layers = 2;
     double randaugment_magnitude = 10;
+    double mixup = 0, cutmix = 0, cutmix_share = 0.5;
+    std::string mix_granularity = "batch";
+    int64_t mix_images = 0;
     double low = -1, high = 1;
     std::vector<double> mean, stddev;
   };
@@ -84,6 +88,7 @@ struct Config {
   struct Train {
     int64_t steps = 0, epochs = 0, batch = 128, micro_batch = 0;
     std::string loss = "softmax";
+    double label_smoothing = 0;
     double ema = 0;
     int64_t seed = 0, threads = 0;
     std::string precision = "f32", device = "cpu";

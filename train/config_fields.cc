@@ -161,6 +161,11 @@ void list_data(Listing& to, Config::Data& d) {
 
 void list_augment(Listing& to, Config::Augment& a) {
   to.group("augment");
+  to.choice("strength", a.strength,
+            {"custom", "light0", "light1", "medium1", "medium2", "strong1", "strong2", "extreme1",
+             "extreme2"},
+            "A named strength sets randaugment to vmoe, its layers and magnitude, and mixup, "
+            "unless they are given too.");
   to.choice("crop", a.crop, {"none", "inception", "pad"},
             "Training crop: none, of random area and aspect, or of an image padded by zeros.");
   to.real("area_min", a.area_min, {0, 1, true}, "Smallest share of the area (inception).");
@@ -176,6 +181,15 @@ void list_augment(Listing& to, Config::Augment& a) {
             "accidents.");
   to.integer("randaugment_layers", a.randaugment_layers, {0, 64}, "Operations on a view.");
   to.real("randaugment_magnitude", a.randaugment_magnitude, {0, 100}, "Their magnitude.");
+  to.real("mixup", a.mixup, kLargeFactor, "Mixup: Dirichlet parameter of its weights; 0: off.");
+  to.real("cutmix", a.cutmix, kLargeFactor, "CutMix: beta parameter of its boxes; 0: off.");
+  to.real("cutmix_share", a.cutmix_share, kFraction,
+          "Share of draws that are CutMix, where mixup is on as well.");
+  to.choice("mix_granularity", a.mix_granularity, {"batch", "device", "example"},
+            "What shares one draw of mixup or CutMix: the batch, mix_images views, or none.");
+  to.integer("mix_images", a.mix_images, {0, 1048576},
+             "Views among which images are mixed, a divisor of train.batch, as those of one device "
+             "in the publication; 0: the batch.");
   to.real("low", a.low, kPixelValue, "What black becomes.");
   to.real("high", a.high, kPixelValue, "What white becomes.");
   to.list("mean", a.mean, kFinite,
@@ -214,6 +228,8 @@ void list_train(Listing& to, Config::Train& t) {
              "Views computed at once, a divisor of batch; 0: the whole batch. Batch statistics "
              "(PRC, importance, load) are then per micro-batch.");
   to.choice("loss", t.loss, {"softmax", "sigmoid"}, "Cross-entropy over classes or per class.");
+  to.real("label_smoothing", t.label_smoothing, kBelowOne,
+          "Share of a label that is spread evenly over all classes.");
   to.real("ema", t.ema, kBelowOne, "Decay of the averaged weights; 0: off.");
   to.integer("seed", t.seed, kAnyCount, "Seed of every random number.");
   to.integer("threads", t.threads, {0, 4096}, "Threads; 0: all cores. Changes no result.",

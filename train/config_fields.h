@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -60,8 +61,10 @@ void assign(const Field& field, const GivenValue& value, const std::string& give
 std::string toml_value(const Field& field);
 std::string toml_string(const std::string& text);  // in quotes
 
-// Sets width, layers, mlp and heads to those of model.size, except what a --set has fixed when
-// `keep_set`. A custom size changes nothing.
-void apply_model_size(Config& config, Origin origin, bool keep_set);
+// The keys whose value is a name for the values of others.
+inline constexpr const char* kNamedKeys[] = {"model.size", "augment.strength"};
+// Where `key` is one of them: sets what its present value stands for, except what a --set has
+// fixed when `keep_set`. "custom", and any other key, changes nothing.
+void apply_named(Config& config, std::string_view key, Origin origin, bool keep_set);
 
 }  // namespace train

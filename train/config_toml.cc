@@ -41,7 +41,7 @@ class Reader {
     Config config;
     if (const toml::node* base = root_.get("base")) config = load_base(*base);
     if (const toml::node* recipe = root_.get("recipe")) config.recipe = text_of(*recipe, "recipe");
-    read_size(config);
+    read_named(config);
     for (const auto& entry : root_) {
       if (entry.first == "base" || entry.first == "recipe") continue;
       read_group(config, entry.first, entry.second);
@@ -73,12 +73,14 @@ class Reader {
     }
   }
 
-  // A named size comes first, so that what the same file says about width and so on wins.
-  void read_size(Config& config) const {
-    const toml::node* size = root_.at_path("model.size").node();
-    if (size == nullptr) return;
-    assign_node(config, "model.size", *size, at(size->source()));
-    apply_model_size(config, origin_, /*keep_set=*/false);
+  // Names come first, so that what the same file says about width and so on wins.
+  void read_named(Config& config) const {
+    for (const char* key : kNamedKeys) {
+      const toml::node* name = root_.at_path(key).node();
+      if (name == nullptr) continue;
+      assign_node(config, key, *name, at(name->source()));
+      apply_named(config, key, origin_, /*keep_set=*/false);
+    }
   }
 
   void read_group(Config& config, const toml::key& group, const toml::node& node) const {

@@ -111,6 +111,21 @@ void validate_data(const Config& c) {
           " numbers, but model.channels is ", channels, ": give one number, or one a channel");
 }
 
+void validate_mixing(const Config& c) {
+  const Config::Augment& a = c.augment;
+  if (a.mixup == 0 && a.cutmix == 0) return;
+  const char* key = a.mixup > 0 ? "augment.mixup" : "augment.cutmix";
+  require(c.prc.form == "none", "prc.form = \"", c.prc.form, "\" compares what patches show, but ",
+          key, " mixes images: set it to 0, or prc.form=none");
+  const int64_t part = a.mix_images > 0 ? a.mix_images : c.train.batch;
+  require(c.train.batch % part == 0, "augment.mix_images = ", part,
+          " is not a divisor of train.batch = ", c.train.batch, ": change one of them");
+  const int64_t views = c.data.two_view ? 2 : 1;
+  require(part % views == 0 && part > views, "augment.mix_images = ", part, " leaves ", key,
+          " no whole images to mix", views == 2 ? " (data.two_view: two views of each)" : "",
+          ": raise it");
+}
+
 void validate_init(const Config& c) {
   require(
       !c.init.allow_nonfinite || !c.init.from.empty(),
@@ -149,6 +164,7 @@ void validate(const Config& config) {
   validate_prc(config);
   validate_init(config);
   validate_data(config);
+  validate_mixing(config);
   validate_training(config);
 }
 

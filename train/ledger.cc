@@ -24,6 +24,7 @@ constexpr LedgerRow kLedger[] = {
     {"prc.class_token", "", "false", "fork prc_cifar100_ft.py and pets; true on ImageNet"},
     {"augment.randaugment", "", "\"prc\"",
      "fork data/autoaugment_R.py, magnitude 10; \"vmoe\" in the baseline"},
+    {"augment.mixup", "", "0.2", "vmoe vmoe_s32_last2_ilsvrc2012_randaug_light1.py; off with PRC"},
     {"optimizer.weight_decay", "", "0.1", "fork prc_ilsvrc2012_full.py, kernels only"},
     {"schedule.kind", "\"cosine\"", "\"linear\"", "paper Table 1; fork prc_ilsvrc2012_full.py"},
     {"schedule.peak", "5e-4", "0.00075", "paper Table 1; fork prc_ilsvrc2012_full.py"},

@@ -64,10 +64,12 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   plan.optimizer = plan.weights * (config.optimizer.name == "adam" ? 2 : 1);
   plan.ema = config.train.ema > 0 ? plan.weights : 0;
   plan.moe = bytes(moe_layers * per.moe * images);
+  const auto side = static_cast<double>(c.vit.image_size);
+  const bool mixes = config.augment.mixup > 0 || config.augment.cutmix > 0;
+  const double mixed = mixes ? side * side * static_cast<double>(c.vit.channels) : 0;
   plan.activations =
       bytes(images * (moe_layers * (per.moe + per.mask) + layers * per.attention + per.stem +
-                      (layers - moe_layers) * per.dense + per.widest_gradient));
-  const auto side = static_cast<double>(c.vit.image_size);
+                      mixed + (layers - moe_layers) * per.dense + per.widest_gradient));
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) *
                        static_cast<double>(c.vit.channels) * side * side);

@@ -98,15 +98,16 @@ void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& m
   sum.terms.prc_off_diagonal += sum.share * stats.off_diagonal / layers;
 }
 
-Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor& labels,
+Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor& targets,
                        const Tensor& match, int64_t batch_views, LossTerms& terms) const {
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");
   terms = {};
-  Sum sum{engine::cross_entropy(
-              out.logits, labels,
-              sigmoid_ ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax, views),
-          static_cast<double>(labels.shape()[0]) / views, terms};
+  const auto kind = sigmoid_ ? engine::CrossEntropy::kSigmoid : engine::CrossEntropy::kSoftmax;
+  const bool soft = targets.shape().rank() == 2;
+  Sum sum{soft ? engine::soft_cross_entropy(out.logits, targets, kind, views)
+               : engine::cross_entropy(out.logits, targets, kind, views),
+          static_cast<double>(targets.shape()[0]) / views, terms};
   terms.cross_entropy = number(sum.total);
   for (const moe::Routing& r : out.routings) {
     add_balance(r, sum);

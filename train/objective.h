@@ -28,9 +28,10 @@ class Objective {
   //   + share * (importance_weight L_imp + load_weight L_load + gshard_weight L_gshard
   //              + entropy_weight L_ent + PRC)
   // with share = images of this micro-batch / batch_views: terms that are not linear in the
-  // batch are those of the micro-batch, averaged. labels (images); match (pairs, patches) or
-  // undefined unless compares_pairs(). key: randomness of shuffled pairs (a control).
-  engine::Tensor loss(nn::Forward& f, const moe::VmoeOutput& out, const engine::Tensor& labels,
+  // batch are those of the micro-batch, averaged. targets: labels (images) i32, or soft ones
+  // (images, C) of the logits' dtype; match (pairs, patches) or undefined unless
+  // compares_pairs(). key: randomness of shuffled pairs (a control).
+  engine::Tensor loss(nn::Forward& f, const moe::VmoeOutput& out, const engine::Tensor& targets,
                       const engine::Tensor& match, int64_t batch_views, LossTerms& terms) const;
 
   bool compares_pairs() const { return pairing_ != Pairing::kNone; }

@@ -23,6 +23,7 @@ int64_t total_steps(const Config& config, int64_t images) {
 TrainStep::TrainStep(const Config& config, Model& model, int64_t steps)
     : config_(config),
       objective_(config),
+      mixer_(config),
       model_(model),
       steps_(steps),
       optimizer_(config, model.params),
@@ -63,16 +64,19 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
                 .seed = static_cast<uint64_t>(config_.train.seed),
                 .step = step,
                 .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
-  const Tensor images = tape_.input(pixels_of(batch, config_).rows(begin, end));
-  const Tensor labels = labels_of(batch).rows(begin, end);
+  const Tensor all = tape_.input(pixels_of(batch, config_)), labels = labels_of(batch);
+  const Tensor images = mixer_.mixes() ? engine::mix_images(all, mixer_.drawn(), begin, end)
+                                       : tape_.input(all.rows(begin, end));
+  const Tensor targets =
+      mixer_.softens() ? mixer_.targets(arena_, labels, begin, end) : labels.rows(begin, end);
   const Tensor match =
       objective_.compares_pairs() ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.vmoe.forward(f, images, output_);
   LossTerms terms;
-  const Tensor loss = objective_.loss(f, output_, labels, match, batch.views, terms);
+  const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
   result_.loss.add(terms);
-  count(labels);
+  count(labels.rows(begin, end));
   tape_.backward(loss, Tensor(&seed_gradient_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
 }
 
@@ -95,6 +99,7 @@ const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
     std::ranges::fill(load.tokens, 0);
     load.choices = load.dropped = 0;
   }
+  if (mixer_.softens()) mixer_.draw(step, batch.views);
   const int64_t micro = config_.train.micro_batch > 0 ? config_.train.micro_batch : batch.views;
   for (int64_t begin = 0; begin < batch.views; begin += micro) {
     micro_batch(batch, step, begin, std::min(batch.views, begin + micro));

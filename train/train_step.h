@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/core/tape.h"
+#include "train/mix.h"
 #include "train/model.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
@@ -19,8 +20,10 @@ struct LayerLoad {
 struct StepResult {
   LossTerms loss;
   double gradient_norm = 0, learning_rate = 0;
-  int64_t views = 0, correct = 0;  // training accuracy on the step's own views
-  std::vector<LayerLoad> layers;   // reused from step to step
+  // Training accuracy on the step's own views; where images are mixed, the label is that of the
+  // image itself, not of its partner.
+  int64_t views = 0, correct = 0;
+  std::vector<LayerLoad> layers;  // reused from step to step
 };
 
 // One training step: forward, loss, backward over all micro-batches, clip, update. Owns the
@@ -47,6 +50,7 @@ class TrainStep {
 
   const Config config_;
   const Objective objective_;
+  Mixer mixer_;
   Model& model_;
   const int64_t steps_;
   Optimizer optimizer_;

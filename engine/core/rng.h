@@ -22,6 +22,7 @@ enum class Purpose : uint32_t {
   kNoiseSweep,
   kData,
   kTest,
+  kMix,
 };
 
 // splitmix64's finaliser: a bijection that mixes all bits.

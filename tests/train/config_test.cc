@@ -208,6 +208,34 @@ TEST_CASE("config: a named size gives way to what is set as well") {
   CHECK(config.model.width == 100);
 }
 
+TEST_CASE("config: a named strength sets RandAugment and mixup") {
+  const auto numbers = [](const Config& config) {
+    return std::vector<double>{static_cast<double>(config.augment.randaugment_layers),
+                               config.augment.randaugment_magnitude, config.augment.mixup};
+  };
+  using Numbers = std::vector<double>;
+  const auto named = [&](const std::string& name) {
+    const Config config = parse("[augment]\nstrength = \"" + name + "\"");
+    CHECK(config.augment.randaugment == "vmoe");
+    return numbers(config);
+  };
+  CHECK(named("light0") == Numbers{2, 0, 0});
+  CHECK(named("light1") == Numbers{2, 10, 0.2});
+  CHECK(named("medium1") == Numbers{2, 15, 0.2});
+  CHECK(named("medium2") == Numbers{2, 15, 0.5});
+  CHECK(named("strong1") == Numbers{2, 20, 0.5});
+  CHECK(named("strong2") == Numbers{2, 20, 0.8});
+  CHECK(named("extreme1") == Numbers{4, 15, 0.5});
+  CHECK(named("extreme2") == Numbers{4, 20, 0.8});
+  Config config = parse("[augment]\nmixup = 0\nstrength = \"light1\"\nrandaugment = \"prc\"\n");
+  CHECK(numbers(config) == Numbers{2, 10, 0});
+  CHECK(config.augment.randaugment == "prc");
+  train::set_value(config, "augment.randaugment_layers=3");
+  train::set_value(config, "augment.strength=extreme2");
+  CHECK(numbers(config) == Numbers{3, 20, 0.8});
+  CHECK(config.augment.randaugment == "vmoe");
+}
+
 TEST_CASE("config: which blocks have experts") {
   using Blocks = std::vector<int64_t>;
   CHECK(blocks("none", 8) == Blocks{});
@@ -263,6 +291,15 @@ TEST_CASE("config: what concerns several keys") {
       {{"augment.low=1"}, "augment.low = 1 is not below"},
       {{"augment.mean=1,2,3"}, "augment.mean has 3 numbers and augment.stddev 0"},
       {{"augment.mean=1,2", "augment.stddev=1,2", "model.channels=3"}, "model.channels is 3"},
+      {{"augment.mixup=0.2", "prc.form=paper", "data.two_view=true"},
+       "prc.form = \"paper\" compares what patches show, but augment.mixup mixes images: set it to "
+       "0, or prc.form=none"},
+      {{"augment.cutmix=1", "augment.mix_images=96"},
+       "augment.mix_images = 96 is not a divisor of train.batch = 128: change one of them"},
+      {{"augment.cutmix=1", "augment.mix_images=1"},
+       "augment.mix_images = 1 leaves augment.cutmix no whole images to mix: raise it"},
+      {{"augment.mixup=1", "augment.mix_images=2", "data.two_view=true"},
+       "no whole images to mix (data.two_view: two views of each)"},
       {{"data.source=cifar10"}, "data.source = \"cifar10\" has no kind"},
       {{"data.source=:x"}, "has no kind"},
       {{"model.classes=1"}, "model.classes = 1"},

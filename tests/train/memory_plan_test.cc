@@ -128,3 +128,13 @@ TEST_CASE("memory_plan: parameters of the published model") {
   const MemoryPlan plan = train::plan_memory(config, train::count_parameters(config));
   CHECK(plan.weights == 4 * 56'999'400);
 }
+
+TEST_CASE("memory_plan: mixed images are copies, counted once") {
+  const Compared plain = compare({"train.batch=32"});
+  const Compared mixed = compare({"train.batch=32", "augment.mixup=0.2"});
+  const int64_t copies = 32 * 3 * 32 * 32 * 4;
+  CHECK(mixed.planned - plain.planned == copies);
+  const int64_t more = mixed.measured - plain.measured;
+  CHECK(more >= copies);
+  CHECK(more < copies + copies / 10);  // and targets
+}

@@ -78,6 +78,15 @@ double relative(const std::vector<float>& a, const std::vector<float>& b) {
   return worst / largest;
 }
 
+// Random weights: a fresh head is zero and costs the same whatever the label.
+void decide(train::Model& model) {
+  const engine::Tensor weights = model.params.slab(Slab::kValue);
+  const engine::RngKey key(1, engine::Purpose::kTest);
+  for (int64_t i = 0; i < weights.numel(); ++i) {
+    weights.data<float>()[i] += 0.1f * static_cast<float>(key.normal(static_cast<uint64_t>(i)));
+  }
+}
+
 doctest::Approx near(double value) { return doctest::Approx(value).epsilon(1e-6); }
 
 }  // namespace
@@ -306,6 +315,8 @@ TEST_CASE("train_step: no heap allocation with the other ways of routing and los
         Settings{"prc.form=l2", "prc.router=noisy", "moe.bf16_dispatch=true"},
         Settings{"moe.dispatch=capacity", "moe.batch_priority=true", "augment.randaugment=prc"},
         Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off),
+        Settings{"prc.form=none", "augment.mixup=0.2", "augment.cutmix=1",
+                 "augment.mix_granularity=example", "train.label_smoothing=0.1"},
         Settings{"moe.chooser=soft", "moe.importance_weight=0", "moe.load_weight=0",
                  "prc.form=none", "moe.expert_dropout=0.1", "moe.bf16_dispatch=true"}}) {
     CAPTURE(more.front());
@@ -351,4 +362,62 @@ TEST_CASE("train_step: the number of steps") {
   CHECK(train::test::error_of(engine::ErrorKind::kValue, [&] {
           train::total_steps(config, 100);
         }).find("train.epochs") != std::string::npos);
+}
+
+TEST_CASE("train_step: a mixed batch costs what its images' own and partners' labels cost") {
+  const Settings quiet = with(kPlain, {"moe.importance_weight=0", "moe.load_weight=0"});
+  for (const char* form : {"softmax", "sigmoid"}) {
+    for (const char* mix : {"augment.mixup=0.8", "augment.cutmix=1"}) {
+      CAPTURE(mix);
+      const Settings settings =
+          with(quiet, {std::string("train.loss=") + form, mix, "augment.mix_images=8"});
+      Run run(settings);
+      decide(run.model);
+      const data::Batch batch = *run.loader.next();
+      const StepResult got = run.step.run(batch, 0);
+
+      // The same by hand: images mixed one by one, then each label with a model of its own.
+      train::Mixer mixer(run.config);
+      mixer.draw(0, 32);
+      data::Batch own = batch, partners = batch;
+      const int64_t side = run.config.model.image_size, area = side * side;
+      const int64_t image = run.config.model.channels * area;
+      for (int64_t n = 0; n < 32; ++n) {
+        const engine::ImageMix& m = mixer.drawn()[static_cast<size_t>(n)];
+        partners.labels[n] = batch.labels[m.partner];
+        for (int64_t i = 0; i < image; ++i) {
+          const int64_t y = i % area / side, x = i % side;
+          const bool box = y >= m.y && y < m.y + m.height && x >= m.x && x < m.x + m.width;
+          const float a = box ? 0 : m.own;
+          own.pixels[n * image + i] =
+              a * batch.pixels[n * image + i] + (1 - a) * batch.pixels[m.partner * image + i];
+        }
+      }
+      partners.pixels = own.pixels;
+      const engine::ImageMix& m = mixer.drawn()[0];
+      const double seen = static_cast<double>(m.height * m.width) / static_cast<double>(area);
+      const double share = m.own < 1 ? m.own : 1 - seen;
+      CHECK((share > 0.02 && share < 0.98));
+      const Settings plain = with(quiet, {std::string("train.loss=") + form});
+      Run first(plain), second(plain);
+      decide(first.model);
+      decide(second.model);
+      const StepResult one = first.step.run(own, 0), two = second.step.run(partners, 0);
+      CHECK(got.loss.total ==
+            near(share * one.loss.total + (1 - share) * two.loss.total).epsilon(2e-6));
+      CHECK(got.loss.total != near(one.loss.total));
+      CHECK(got.correct == one.correct);
+      auto want = first.slab(Slab::kMoment1), other = second.slab(Slab::kMoment1);
+      for (size_t i = 0; i < want.size(); ++i) {
+        want[i] = static_cast<float>(share) * want[i] + static_cast<float>(1 - share) * other[i];
+      }
+      CHECK(relative(run.slab(Slab::kMoment1), want) < 5e-6);
+
+      // Micro-batches do not change who is mixed with whom.
+      Run parts(with(settings, {"train.micro_batch=4"}));
+      decide(parts.model);
+      CHECK(parts.step.run(batch, 0).loss.total == near(got.loss.total));
+      CHECK(relative(parts.slab(Slab::kMoment1), run.slab(Slab::kMoment1)) < 2e-6);
+    }
+  }
 }
