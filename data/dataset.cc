@@ -7,8 +7,9 @@
 
 #include "data/cifar.h"
 #include "data/idx.h"
-#include "data/image_folder.h"
 #include "data/names.h"
+#include "data/pictures/image_folder.h"
+#include "data/pictures/imagenet.h"
 #include "data/shapes.h"
 #include "engine/core/error.h"
 
@@ -31,6 +32,7 @@ std::unique_ptr<Dataset> whole(const std::string& path, Split split, const OpenO
 constexpr Kind kKinds[] = {
     {"cifar10", &whole<open_cifar10>}, {"cifar100", &whole<open_cifar100>},
     {"idx", &whole<open_idx>},         {"image-folder", &open_image_folder},
+    {"imagenet", &open_imagenet},      {"tiny-imagenet", &open_tiny_imagenet},
     {"shapes", &whole<open_shapes>},
 };
 

@@ -53,6 +53,9 @@ class Dataset {
 struct OpenOptions {
   bool skip_bad = false;                        // leave pictures out that cannot be read
   std::vector<std::string>* skipped = nullptr;  // gets a line for each of them
+  // The classes of a model, in its order; empty: those of the set. Folders of pictures are held
+  // against them; other kinds have an order of their own.
+  std::vector<std::string> classes = {};
 };
 
 // Opens one split of the set that `spec`, "KIND:PATH", names. The kinds are in a table in

@@ -52,7 +52,7 @@ struct Config {
     bool allow_nonfinite = false;
   };
   struct Data {
-    std::string source;
+    std::string source, train_split = "train", test_split = "test";
     bool two_view = false, skip_bad_images = false;
     int64_t workers = 1, prefetch = 3, limit = 0;
   };

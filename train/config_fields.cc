@@ -150,6 +150,11 @@ void list_init(Listing& to, Config::Init& i) {
 void list_data(Listing& to, Config::Data& d) {
   to.group("data");
   to.text("source", d.source, "KIND:PATH of the data set; empty: given by --data.");
+  to.text("train_split", d.train_split,
+          "What is trained on: train, or a part of it such as train[:99%] or train[:-500].");
+  to.text("test_split", d.test_split,
+          "What is evaluated on during training: test, or a part of it or of train.",
+          Resume::kMayDiffer);
   to.flag("two_view", d.two_view, "Two augmented views of each image in a batch.");
   to.flag("skip_bad_images", d.skip_bad_images,
           "Leave out, and list, pictures that cannot be read (image-folder).");

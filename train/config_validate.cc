@@ -1,5 +1,7 @@
 #include <string>
+#include <utility>
 
+#include "data/split.h"
 #include "engine/core/error.h"
 #include "train/config.h"
 
@@ -89,6 +91,14 @@ void validate_data(const Config& c) {
           "eval.shorter = ", c.eval.shorter,
           " leaves no centre of model.image_size = ", c.model.image_size,
           ": raise it, or 0 for the whole image");
+  for (const auto& [key, text] : {std::pair{"data.train_split", &c.data.train_split},
+                                  std::pair{"data.test_split", &c.data.test_split}}) {
+    try {
+      data::parse_split(*text);
+    } catch (const engine::Error& error) {
+      engine::fail(error.kind(), key, ": ", error.message());
+    }
+  }
   const Config::Augment& a = c.augment;
   const size_t colon = c.data.source.find(':');
   require(c.data.source.empty() || (colon != std::string::npos && colon > 0), "data.source = \"",

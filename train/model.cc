@@ -249,15 +249,20 @@ double black_value(const Config& config, int64_t channel) {
   return a.mean.empty() ? a.low : -of_channel(a.mean, channel) / of_channel(a.stddev, channel);
 }
 
-std::vector<std::string> class_names(const LoadedModel& loaded) {
+std::vector<std::string> known_class_names(const LoadedModel& loaded) {
   const auto text = loaded.loaded.metadata.find("class_names");
   std::vector<std::string> names;
   if (text != loaded.loaded.metadata.end()) {
     std::istringstream lines(text->second);
     for (std::string line; std::getline(lines, line);) names.push_back(line);
   }
-  const auto classes = static_cast<size_t>(loaded.config.model.classes);
-  return names.size() == classes ? names : data::number_names(loaded.config.model.classes);
+  if (names.size() != static_cast<size_t>(loaded.config.model.classes)) names.clear();
+  return names;
+}
+
+std::vector<std::string> class_names(const LoadedModel& loaded) {
+  std::vector<std::string> names = known_class_names(loaded);
+  return names.empty() ? data::number_names(loaded.config.model.classes) : names;
 }
 
 Tensor pixels_of(const data::Batch& batch, const Config& config) {

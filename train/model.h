@@ -70,8 +70,9 @@ data::LoaderOptions audit_loader(const Config& config, uint64_t seed);
 double pixel_unit(const Config& config, int64_t channel);
 double black_value(const Config& config, int64_t channel);
 
-// Names of the classes, from the weights' metadata; numbers where it has none.
+// Names of the classes, from the weights' metadata; numbers, or nothing, where it has none.
 std::vector<std::string> class_names(const LoadedModel& loaded);
+std::vector<std::string> known_class_names(const LoadedModel& loaded);
 
 // A tensor over a batch's own memory (no copy).
 engine::Tensor pixels_of(const data::Batch& batch, const Config& config);

@@ -144,5 +144,5 @@ TEST_CASE("recipes: the list and one recipe") {
   CHECK(contains(changed.out, "layers = \"1,2\"  # --set\n"));
   CHECK(contains(changed.out, "seed = 5  # --set\n"));
   CHECK(contains(changed.out, "lambda_off = 0.05  # paper Table 1\n"));
-  CHECK(contains(run("recipes prc-s32-imagenet").out, "needs a data source"));
+  CHECK(contains(run("recipes prc-s32-imagenet").out, "--data imagenet:PATH"));
 }

@@ -67,6 +67,10 @@ TEST_CASE("eval: text and JSON") {
           .out);
   CHECK(other["n"] == 7);
   CHECK(other["split"] == "train");
+  const json part =
+      json::parse(run("eval" + on(folder / "run") + "--split 'train[50%:]' --json -").out);
+  CHECK(part["n"] == 15);
+  CHECK(part["split"] == "train[50%:]");
   // The averaged weights are all zero here, so every class has the same logit.
   const json ema = json::parse(run("eval" + on(folder / "run") + "--ema --json -").out);
   CHECK(ema["loss"].get<double>() == doctest::Approx(std::log(10)));
@@ -154,7 +158,8 @@ TEST_CASE("eval, audit: what cannot work is one line") {
     check_fails(verb + on(run_folder) + "--json /dev/null", "no regular file");
     check_fails(verb + " --data shapes:", "--checkpoint is required", 2);
     check_fails(verb + " --checkpoint " + run_folder, "--data is required", 2);
-    check_fails(verb + on(run_folder) + "--split val", "expected train or test", 2);
+    check_fails(verb + on(run_folder) + "--split val",
+                "--split: \"val\" is no split, expected train, test, or a part", 2);
     check_fails(verb + on(run_folder) + "--limit -1", "--limit is -1", 2);
     check_fails(verb + on(run_folder) + "--batch 0", "--batch is 0", 2);
     check_fails(verb + on(run_folder) + "--threads 4097", "expected an integer from 0 to 4096", 2);

@@ -19,7 +19,7 @@ void add_checkpoint_options(Options& options) {
   options.add_value("checkpoint", "run directory (its latest), step directory or .safetensors", "",
                     "PATH");
   options.add_value("data", "data set", "", "KIND:PATH");
-  options.add_value("split", "train or test", "test", "SPLIT");
+  options.add_value("split", "train, test, or a part such as train[99%:]", "test", "SPLIT");
   options.add_value("limit", "only the first N images; 0: all", "0", "N");
   options.add_value("batch", "images at a time (default: the model's eval.batch)", "", "N");
   options.add_flag("ema", "take the averaged weights");
@@ -40,12 +40,12 @@ int64_t integer_from(const Options& options, const std::string& name, int64_t le
   return value;
 }
 
-data::Split split_from(const Options& options) {
-  const std::string name = options.get("split");
-  for (const data::Split split : {data::Split::kTest, data::Split::kTrain}) {
-    if (name == data::split_name(split)) return split;
+data::SplitPart split_from(const Options& options) {
+  try {
+    return data::parse_split(options.get("split"));
+  } catch (const engine::Error& error) {
+    throw UsageError("--split: " + error.message());
   }
-  throw UsageError("--split is " + name + ", expected train or test");
 }
 
 void check_fit(const train::Config& config, const data::Info& info, const std::string& spec) {
@@ -59,7 +59,7 @@ void check_fit(const train::Config& config, const data::Info& info, const std::s
 
 CheckpointInput open_checkpoint_input(const Options& options) {
   const std::string checkpoint = options.required("checkpoint"), spec = options.required("data");
-  const data::Split split = split_from(options);
+  const data::SplitPart split = split_from(options);
   const int64_t limit = integer_from(options, "limit", 0, int64_t{1} << 31);
   const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1, 1 << 20) : 0;
   use_threads(integer_from(options, "threads", 0, 4096));
@@ -74,7 +74,8 @@ CheckpointInput open_checkpoint_input(const Options& options) {
   for (const std::string& warning : input.loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }
-  input.dataset = open_data(spec, split, options.has("skip-bad-images"));
+  input.dataset = open_data(spec, split, options.has("skip-bad-images"),
+                            train::known_class_names(input.loaded));
   train::Config& config = input.loaded.config;
   check_fit(config, input.dataset->info(), spec);
   config.eval.limit = limit;
@@ -88,7 +89,7 @@ train::Fields describe(const CheckpointInput& input, const Options& options) {
           {"weights", std::string(options.has("ema") ? "ema" : "last")},
           {"recipe", input.loaded.config.recipe},
           {"data", options.get("data")},
-          {"split", std::string(data::split_name(input.split))},
+          {"split", input.split.text},
           {"eval_capacity_factor", input.loaded.config.moe.eval_capacity_factor}};
 }
 
@@ -96,7 +97,7 @@ std::string headline(const CheckpointInput& input, const Options& options) {
   const int64_t step = input.loaded.loaded.state.step;
   return input.loaded.loaded.path + (options.has("ema") ? " (averaged weights)" : "") +
          (step >= 0 ? ", step " + std::to_string(step) : "") + ", on " + options.get("data") + " " +
-         data::split_name(input.split) + "\n";
+         input.split.text + "\n";
 }
 
 std::string neighbour_warning(const train::Config& config) {

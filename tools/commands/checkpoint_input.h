@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "data/dataset.h"
+#include "data/split.h"
 #include "tools/commands/options.h"
 #include "train/metrics.h"
 #include "train/model.h"
@@ -14,7 +14,7 @@ namespace tools {
 struct CheckpointInput {
   train::LoadedModel loaded;
   std::unique_ptr<data::Dataset> dataset;
-  data::Split split = data::Split::kTest;
+  data::SplitPart split;
 };
 
 // Adds --checkpoint, --data, --split, --limit, --batch, --ema, --allow-nonfinite,

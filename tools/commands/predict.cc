@@ -9,7 +9,7 @@
 
 #include "data/codec/encode_png.h"
 #include "data/names.h"
-#include "data/picture_files.h"
+#include "data/pictures/picture_files.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"

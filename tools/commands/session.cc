@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <iostream>
-#include <vector>
 
 #include "engine/core/error.h"
 
@@ -28,15 +27,16 @@ void use_threads(int64_t threads) {
   omp_set_num_threads(threads > 0 ? static_cast<int>(threads) : omp_get_num_procs());
 }
 
-std::unique_ptr<data::Dataset> open_data(const std::string& spec, data::Split split,
-                                         bool skip_bad) {
+std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
+                                         bool skip_bad, const std::vector<std::string>& classes) {
   std::vector<std::string> skipped;
-  auto dataset = data::open_dataset(spec, split, {.skip_bad = skip_bad, .skipped = &skipped});
+  auto dataset = data::open_dataset(
+      spec, part, {.skip_bad = skip_bad, .skipped = &skipped, .classes = classes});
   for (const std::string& line : skipped)
     std::cerr << "robustmoe: skipped: " << one_line(line) << "\n";
   if (skip_bad) {
-    std::cerr << "robustmoe: " << data::split_name(split) << ": " << skipped.size()
-              << " bad images skipped, " << dataset->size() << " left\n";
+    std::cerr << "robustmoe: " << part.text << ": " << skipped.size() << " bad images skipped, "
+              << dataset->size() << " left\n";
   }
   return dataset;
 }

@@ -3,8 +3,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "data/dataset.h"
+#include "data/split.h"
 #include "tools/commands/options.h"
 #include "train/config.h"
 
@@ -18,7 +19,10 @@ std::string one_line(const std::string& text);
 void use_threads(int64_t threads);
 
 // As data::open_dataset; pictures that were skipped are counted and listed on standard error.
-std::unique_ptr<data::Dataset> open_data(const std::string& spec, data::Split split, bool skip_bad);
+// classes: those of a model, or empty.
+std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
+                                         bool skip_bad,
+                                         const std::vector<std::string>& classes = {});
 
 // --NAME, if it was given, becomes the config's train.NAME. UsageError where it does not fit.
 void set_train_value(train::Config& config, const Options& options, const std::string& name);

@@ -80,8 +80,10 @@ int run_train(int argc, char** argv) {
   engine::check(!config.data.source.empty(), engine::ErrorKind::kValue,
                 "no data set: give --data KIND:PATH, for example --data shapes:");
   const bool skip = config.data.skip_bad_images;
-  const auto training = open_data(config.data.source, data::Split::kTrain, skip);
-  const auto test = open_data(config.data.source, data::Split::kTest, skip);
+  const auto training =
+      open_data(config.data.source, data::parse_split(config.data.train_split), skip);
+  const auto test = open_data(config.data.source, data::parse_split(config.data.test_split), skip,
+                              training->info().class_names);
   train::adapt_to_data(config, training->info());
   train::validate(config);
   use_threads(config.train.threads);

@@ -1,4 +1,4 @@
-#include "data/picture_files.h"
+#include "data/pictures/picture_files.h"
 
 #include <doctest/doctest.h>
 
