@@ -141,8 +141,6 @@ void validate_init(const Config& c) {
       !c.init.allow_nonfinite || !c.init.from.empty(),
       "init.allow_nonfinite is about the weights of --init, but there is none: give it or leave "
       "that out");
-  require(c.init.rules.empty() || !c.init.from.empty(), "init.rules = \"", c.init.rules,
-          "\" needs weights to start from: set init.from or give --init");
 }
 
 void validate_training(const Config& c) {

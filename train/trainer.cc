@@ -129,6 +129,9 @@ void Trainer::start() {
     check(!has_checkpoint(options_.run_dir), ErrorKind::kValue, options_.run_dir,
           " holds a run already: give --resume to continue it, or another --out");
   }
+  check(config_.init.rules.empty() || !config_.init.from.empty(), ErrorKind::kValue,
+        "init.rules = \"", config_.init.rules,
+        "\" needs weights to start from: give --init PATH, or --set init.rules= for none");
   if (first_step_ == 0 && !config_.init.from.empty()) {
     log_.line("weights of " + config_.init.from + ": " + init_model(config_, model_).text());
     step_.optimizer().reset_ema();

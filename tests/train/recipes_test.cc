@@ -24,9 +24,13 @@ std::vector<std::string> differences(Config a, Config b) {
 }  // namespace
 
 TEST_CASE("recipes: all are there") {
-  const std::vector<std::string> names = {"cifar10-small-prc", "cifar10-small-vmoe",
-                                          "prc-s32-imagenet",  "quick-prc",
-                                          "quick-vmoe",        "vmoe-s32-imagenet"};
+  const std::vector<std::string> names = {"cifar10-small-prc",    "cifar10-small-vmoe",
+                                          "prc-s32-ft-cifar10",   "prc-s32-ft-cifar100",
+                                          "prc-s32-ft-imagenet",  "prc-s32-imagenet-paper",
+                                          "prc-s32-imagenet",     "quick-prc",
+                                          "quick-vmoe",           "vmoe-s32-ft-cifar10",
+                                          "vmoe-s32-ft-cifar100", "vmoe-s32-ft-imagenet",
+                                          "vmoe-s32-imagenet"};
   CHECK(train::recipe_names() == names);
 }
 
@@ -80,6 +84,48 @@ TEST_CASE("recipes: the published ones have the published values") {
   CHECK(prc.schedule.peak == 7.5e-4);  // of the fork, not its base recipe's 3e-3
   CHECK(prc.moe.importance_weight == 0);
   CHECK(prc.sources.at("prc.lambda_off").note == "fork: prc_ilsvrc2012_full.py; paper Table 1");
+}
+
+TEST_CASE("recipes: fine-tuning has the published values, not those of the pre-training") {
+  struct Case {
+    const char* name;
+    int64_t image_size, steps;
+    double peak, end, area_max;
+    const char* train_split;
+    bool two_view;
+  };
+  for (const Case& c : {
+           Case{"vmoe-s32-ft-imagenet", 384, 10000, 3e-3, 1e-5, 1, "train[:99%]", false},
+           Case{"vmoe-s32-ft-cifar10", 128, 1000, 1.5e-3, 1e-5, 1, "train[:98%]", false},
+           Case{"vmoe-s32-ft-cifar100", 128, 2000, 5e-3, 1e-5, 1, "train[:98%]", false},
+           Case{"prc-s32-ft-imagenet", 384, 5000, 4.5e-3, 1.5e-5, 0.7, "train[:99%]", true},
+           Case{"prc-s32-ft-cifar100", 128, 5000, 3e-3, 1e-5, 0.7, "train[:98%]", true},
+           Case{"prc-s32-ft-cifar10", 128, 5000, 3e-3, 1e-5, 0.7, "train[:98%]", true},
+       }) {
+    CAPTURE(c.name);
+    const Config config = train::load_config(c.name);
+    CHECK(config.model.image_size == c.image_size);
+    CHECK(config.train.steps == c.steps);
+    CHECK(config.schedule.peak == c.peak);
+    CHECK(config.schedule.end == c.end);
+    CHECK(config.augment.area_max == c.area_max);
+    CHECK(config.data.train_split == c.train_split);
+    CHECK(config.data.two_view == c.two_view);
+    CHECK(config.prc.form == (c.two_view ? "fork" : "none"));
+    CHECK(config.moe.importance_weight == (c.two_view ? 0 : 0.005));
+    CHECK(config.optimizer.name == "sgd");
+    CHECK(config.optimizer.weight_decay == 0);
+    CHECK(config.optimizer.clip == 10);
+    CHECK(config.schedule.kind == "cosine");
+    CHECK(config.train.loss == "softmax");
+    CHECK(config.train.batch == 1024);
+    CHECK(config.moe.expert_dropout == 0);
+    CHECK(config.moe.capacity_factor == 1.5);
+    CHECK(config.augment.randaugment == "none");
+    CHECK(config.augment.mixup == 0);
+    CHECK_FALSE(config.model.pre_logits);
+    CHECK(config.eval.shorter == 0);
+  }
 }
 
 TEST_CASE("recipes: an unknown name") {
