@@ -8,6 +8,7 @@
 #include "data/cifar.h"
 #include "data/idx.h"
 #include "data/names.h"
+#include "data/pictures/flowers.h"
 #include "data/pictures/image_folder.h"
 #include "data/pictures/imagenet.h"
 #include "data/shapes.h"
@@ -30,10 +31,10 @@ std::unique_ptr<Dataset> whole(const std::string& path, Split split, const OpenO
 
 // Every kind of data set there is.
 constexpr Kind kKinds[] = {
-    {"cifar10", &whole<open_cifar10>}, {"cifar100", &whole<open_cifar100>},
-    {"idx", &whole<open_idx>},         {"image-folder", &open_image_folder},
-    {"imagenet", &open_imagenet},      {"tiny-imagenet", &open_tiny_imagenet},
-    {"shapes", &whole<open_shapes>},
+    {"cifar10", &whole<open_cifar10>},      {"cifar100", &whole<open_cifar100>},
+    {"flowers102", &open_flowers},          {"idx", &whole<open_idx>},
+    {"image-folder", &open_image_folder},   {"imagenet", &open_imagenet},
+    {"tiny-imagenet", &open_tiny_imagenet}, {"shapes", &whole<open_shapes>},
 };
 
 }  // namespace

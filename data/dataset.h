@@ -45,12 +45,21 @@ class Dataset {
   virtual int64_t size() const = 0;
   virtual int64_t label(int64_t i) const = 0;  // in [0, classes)
   virtual void read(int64_t i, ImageU8& out) const = 0;
+  // What picture i is called within the set: its file below the set's folder, else its number.
+  virtual std::string name(int64_t i) const { return std::to_string(i); }
+  // The file that holds picture i alone, or empty.
+  virtual std::string path(int64_t /*i*/) const { return ""; }
   // Which part of picture i each pixel belongs to, (height, width): 0 background, 1 edge,
   // 2 shape. False, and `out` untouched, where the set does not know.
   virtual bool parts(int64_t /*i*/, std::vector<uint8_t>& /*out*/) const { return false; }
 };
 
+// Which of two usual ways JPEG files are decoded (codec/decode_jpeg.h).
+enum class JpegDialect : uint8_t { kAccurate, kFast };
+
 struct OpenOptions {
+  JpegDialect jpeg = JpegDialect::kAccurate;
+  bool inspect = true;                          // look at every picture file's header now
   bool skip_bad = false;                        // leave pictures out that cannot be read
   std::vector<std::string>* skipped = nullptr;  // gets a line for each of them
   // The classes of a model, in its order; empty: those of the set. Folders of pictures are held

@@ -22,6 +22,8 @@ class Part final : public Dataset {
   int64_t size() const override { return size_; }
   int64_t label(int64_t i) const override { return set_->label(at(i)); }
   void read(int64_t i, ImageU8& out) const override { set_->read(at(i), out); }
+  std::string name(int64_t i) const override { return set_->name(at(i)); }
+  std::string path(int64_t i) const override { return set_->path(at(i)); }
   bool parts(int64_t i, std::vector<uint8_t>& out) const override {
     return set_->parts(at(i), out);
   }

@@ -53,6 +53,7 @@ struct Config {
   };
   struct Data {
     std::string source, train_split = "train", test_split = "test";
+    std::string jpeg = "accurate";
     bool two_view = false, skip_bad_images = false;
     int64_t workers = 1, prefetch = 3, limit = 0;
   };

@@ -155,6 +155,9 @@ void list_data(Listing& to, Config::Data& d) {
   to.text("test_split", d.test_split,
           "What is evaluated on during training: test, or a part of it or of train.",
           Resume::kMayDiffer);
+  to.choice("jpeg", d.jpeg, {"accurate", "fast"},
+            "How JPEG files are decoded: with the accurate transform, as Pillow does, or with the "
+            "fast one, as TensorFlow and so the published codes do.");
   to.flag("two_view", d.two_view, "Two augmented views of each image in a batch.");
   to.flag("skip_bad_images", d.skip_bad_images,
           "Leave out, and list, pictures that cannot be read (image-folder).");

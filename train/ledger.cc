@@ -22,6 +22,8 @@ constexpr LedgerRow kLedger[] = {
     {"prc.router", "\"noisy\"", "\"clean\"",
      "paper Eq. 1 has the noise inside; fork nn/routing.py"},
     {"prc.class_token", "", "false", "fork prc_cifar100_ft.py and pets; true on ImageNet"},
+    {"data.jpeg", "", "\"fast\"", "the default of tf.io.decode_jpeg"},
+    {"data.train_split", "", "\"train[:99%]\"", "fork prc_ilsvrc2012_full.py; 98 % of CIFAR"},
     {"augment.randaugment", "", "\"prc\"",
      "fork data/autoaugment_R.py, magnitude 10; \"vmoe\" in the baseline"},
     {"augment.mixup", "", "0.2", "vmoe vmoe_s32_last2_ilsvrc2012_randaug_light1.py; off with PRC"},

@@ -185,6 +185,10 @@ data::LoaderOptions common_loader(const Config& config) {
 
 }  // namespace
 
+data::JpegDialect jpeg_dialect(const Config& config) {
+  return config.data.jpeg == "fast" ? data::JpegDialect::kFast : data::JpegDialect::kAccurate;
+}
+
 data::LoaderOptions training_loader(const Config& config) {
   data::LoaderOptions o = common_loader(config);
   o.two_view = config.data.two_view;

@@ -60,6 +60,7 @@ void adapt_to_data(Config& config, const data::Info& info);
 // The training stream: config.train.batch views a step, two views of each image if
 // data.two_view, in the config's augmentation.
 data::LoaderOptions training_loader(const Config& config);
+data::JpegDialect jpeg_dialect(const Config& config);
 // One plain view of every image, in order, config.eval.batch at a time.
 data::LoaderOptions evaluation_loader(const Config& config);
 // The two views of every image that audits compare: the config's own augmentation, drawn with

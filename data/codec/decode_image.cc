@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 
+#include "data/codec/decode_jpeg.h"
 #include "engine/core/error.h"
 
 #define STB_IMAGE_STATIC
@@ -96,9 +97,10 @@ ImageU8 read_image_header(Bytes bytes, const std::string& path) {
   return size;
 }
 
-void decode_image(Bytes bytes, const std::string& path, ImageU8& out) {
+void decode_image(Bytes bytes, const std::string& path, ImageU8& out, JpegDialect jpeg) {
   read_image_header(bytes, path);
   check(is_whole(bytes), ErrorKind::kFormat, path, ": the file is cut short, it has no end marker");
+  if (begins_with(bytes, kJpeg) && decode_jpeg(bytes, path, jpeg, out)) return;
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
       stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
@@ -109,17 +111,16 @@ void decode_image(Bytes bytes, const std::string& path, ImageU8& out) {
   std::copy_n(pixels.get(), out.pixels.size(), out.pixels.begin());
 }
 
-std::vector<uint8_t> read_bytes(const std::string& path) {
+void read_bytes(const std::string& path, std::vector<uint8_t>& bytes) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   check(file.good(), ErrorKind::kIo, path, ": cannot be read: ", std::strerror(errno));
   const auto size = static_cast<int64_t>(file.tellg());
   check(size >= 0 && size < int64_t{1} << 31, ErrorKind::kFormat, path, ": a picture of ", size,
         " bytes");
-  std::vector<uint8_t> bytes(static_cast<size_t>(size));
+  bytes.resize(static_cast<size_t>(size));
   file.seekg(0);
   file.read(reinterpret_cast<char*>(bytes.data()), size);
   check(file.gcount() == size, ErrorKind::kIo, path, ": cannot be read to its end");
-  return bytes;
 }
 
 }  // namespace data

@@ -16,13 +16,15 @@ inline constexpr int64_t kMostPixels = int64_t{1} << 27;
 // read, or more than kMostPixels.
 ImageU8 read_image_header(std::span<const uint8_t> bytes, const std::string& path);
 
-// A JPEG or PNG file as three channels of 8 bits: grey is repeated, transparency dropped, of 16
-// bits the upper 8 are kept, CMYK becomes RGB; a rotation noted in EXIF is not applied. What kind a
+// A JPEG or PNG file as three channels of 8 bits: grey is repeated, a palette looked up,
+// transparency dropped, of 16 bits the upper 8 are kept, CMYK becomes RGB (decode_jpeg.h); a
+// rotation noted in EXIF is not applied, as in TensorFlow. What kind a
 // file is says its content, not its name. Error(kFormat) as above, and for a file that is cut short
 // or damaged.
-void decode_image(std::span<const uint8_t> bytes, const std::string& path, ImageU8& out);
+void decode_image(std::span<const uint8_t> bytes, const std::string& path, ImageU8& out,
+                  JpegDialect jpeg = JpegDialect::kAccurate);
 
 // The whole of a file. Error(kIo).
-std::vector<uint8_t> read_bytes(const std::string& path);
+void read_bytes(const std::string& path, std::vector<uint8_t>& bytes);
 
 }  // namespace data

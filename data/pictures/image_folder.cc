@@ -36,11 +36,16 @@ std::unique_ptr<Dataset> open_image_folder(const std::string& path, Split split,
   check(known || !train.empty(), ErrorKind::kIo, "image-folder: ", path, " has no folder train");
   check(!folder.empty(), ErrorKind::kIo, "image-folder: ", path, " has no folder ",
         split == Split::kTrain ? "train" : "test and no folder val");
-  std::vector<std::string> classes = known ? options.classes : folders_in(train);
-  check(!classes.empty(), ErrorKind::kFormat, folder.string(),
-        ": no class folders; pictures lie in PATH/train/CLASS/");
-  std::vector<ListedPicture> pictures = pictures_by_class(folder, classes);
-  return open_listed("image-folder", std::move(classes), std::move(pictures), options);
+  const auto list = [&] {
+    Listing listing{known ? options.classes : folders_in(train), {}};
+    check(!listing.classes.empty(), ErrorKind::kFormat, folder.string(),
+          ": no class folders; pictures lie in PATH/train/CLASS/");
+    listing.pictures = pictures_by_class(folder, listing.classes);
+    return listing;
+  };
+  std::vector<fs::path> watched = {folder};
+  if (!known && folder != train) watched.push_back(train);  // for the classes
+  return open_listed({"image-folder", path, path, split, watched}, options, list);
 }
 
 }  // namespace data

@@ -68,13 +68,21 @@ std::unique_ptr<Dataset> open(const Layout& layout, const std::string& text, Spl
   std::error_code ignored;
   check(known || fs::is_directory(root / "train", ignored), ErrorKind::kIo, layout.kind, ": ", path,
         " has no folder train, expected ", layout.expected);
-  std::vector<std::string> classes = known ? options.classes : folders_in(root / "train");
-  check(!classes.empty(), ErrorKind::kFormat, (root / "train").string(),
-        ": no class folders, expected ", layout.expected);
-  std::vector<ListedPicture> pictures = split == Split::kTrain
-                                            ? pictures_by_class(root / "train", classes)
-                                            : validation(layout, root, labels, classes);
-  return open_listed(layout.kind, std::move(classes), std::move(pictures), options);
+  const auto list = [&, path = path, labels = labels] {
+    Listing listing{known ? options.classes : folders_in(root / "train"), {}};
+    check(!listing.classes.empty(), ErrorKind::kFormat, (root / "train").string(),
+          ": no class folders, expected ", layout.expected);
+    listing.pictures = split == Split::kTrain ? pictures_by_class(root / "train", listing.classes)
+                                              : validation(layout, root, labels, listing.classes);
+    return listing;
+  };
+  std::vector<fs::path> watched = {root / (split == Split::kTrain ? "train" : "val")};
+  if (!known && split == Split::kTest) watched.push_back(root / "train");
+  if (split == Split::kTest) {  // those that are not there, too: they may come
+    for (const std::string& name : layout.label_files) watched.push_back(root / name);
+    if (!labels.empty()) watched.emplace_back(labels);
+  }
+  return open_listed({layout.kind, text, path, split, watched}, options, list);
 }
 
 }  // namespace

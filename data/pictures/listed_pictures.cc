@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "data/codec/decode_image.h"
+#include "data/pictures/index_cache.h"
 #include "engine/core/error.h"
 #include "engine/core/parallel.h"
 
@@ -14,17 +15,28 @@ namespace fs = std::filesystem;
 using engine::check;
 using engine::ErrorKind;
 
+constexpr size_t kLargeSet = 10000;  // pictures, from which on an index is kept
+
 class ListedPictures final : public Dataset {
  public:
-  ListedPictures(Info info, std::vector<ListedPicture> pictures)
-      : info_(std::move(info)), pictures_(std::move(pictures)) {}
+  ListedPictures(Info info, std::string root, std::vector<ListedPicture> pictures, JpegDialect jpeg)
+      : info_(std::move(info)),
+        root_(std::move(root)),
+        pictures_(std::move(pictures)),
+        jpeg_(jpeg) {}
   const Info& info() const override { return info_; }
   int64_t size() const override { return static_cast<int64_t>(pictures_.size()); }
   int64_t label(int64_t i) const override { return at(i).label; }
+  std::string path(int64_t i) const override { return at(i).path; }
+  std::string name(int64_t i) const override {
+    return fs::path(at(i).path).lexically_relative(root_).generic_string();
+  }
   void read(int64_t i, ImageU8& out) const override {
+    thread_local std::vector<uint8_t> bytes;
     const std::string& path = at(i).path;
     try {
-      decode_image(read_bytes(path), path, out);
+      read_bytes(path, bytes);
+      decode_image(bytes, path, out, jpeg_);
     } catch (const engine::Error& error) {
       engine::fail(error.kind(), error.message(),
                    "; repair or remove it, or leave bad pictures out with --skip-bad-images");
@@ -38,7 +50,9 @@ class ListedPictures final : public Dataset {
   }
 
   Info info_;
+  std::string root_;
   std::vector<ListedPicture> pictures_;
+  JpegDialect jpeg_;
 };
 
 // What is wrong with each picture, "" where nothing is; sizes go into the result's second part.
@@ -53,12 +67,13 @@ Inspection inspect(const std::vector<ListedPicture>& pictures, bool decode) {
   const auto count = static_cast<int64_t>(pictures.size());
   engine::parallel_for(count, 16, [&](int64_t begin, int64_t end) {
     ImageU8 image;
+    std::vector<uint8_t> bytes;
     for (int64_t i = begin; i < end; ++i) {
       const std::string& path = pictures[static_cast<size_t>(i)].path;
       try {
         check(fs::is_regular_file(path), ErrorKind::kFormat, path,
               ": is no file that can be read, or a link to none");
-        const std::vector<uint8_t> bytes = read_bytes(path);
+        read_bytes(path, bytes);
         const ImageU8 size = read_image_header(bytes, path);
         found.sizes[static_cast<size_t>(i)] = {size.height, size.width};
         if (decode) decode_image(bytes, path, image);
@@ -87,29 +102,67 @@ void check_classes(const std::vector<std::string>& classes,
   }
 }
 
-}  // namespace
-
-std::unique_ptr<Dataset> open_listed(const std::string& kind, std::vector<std::string> classes,
-                                     std::vector<ListedPicture> pictures,
-                                     const OpenOptions& options) {
-  const Inspection found = inspect(pictures, options.skip_bad);
-  std::vector<ListedPicture> good;
-  std::pair<int64_t, int64_t> size{-1, -1};
-  for (size_t i = 0; i < pictures.size(); ++i) {
+// Looks at every picture of a listing.
+PictureIndex make_index(Listing listing, const std::string& kind, const OpenOptions& options) {
+  const Inspection found = inspect(listing.pictures, options.skip_bad);
+  PictureIndex index;
+  index.height = index.width = -1;
+  for (size_t i = 0; i < listing.pictures.size(); ++i) {
     if (!found.problems[i].empty()) {
       check(options.skip_bad, ErrorKind::kFormat, found.problems[i],
             "; repair or remove it, or leave bad pictures out with --skip-bad-images");
-      if (options.skipped != nullptr) options.skipped->push_back(found.problems[i]);
+      index.skipped.push_back(found.problems[i]);
       continue;
     }
-    if (size.first < 0) size = found.sizes[i];
-    if (size != found.sizes[i]) size = {0, 0};
-    good.push_back(pictures[i]);
+    const auto [height, width] = found.sizes[i];
+    const bool first = index.pictures.empty(),
+               same = index.height == height && index.width == width;
+    index.height = first || same ? height : 0;
+    index.width = first || same ? width : 0;
+    index.pictures.push_back(listing.pictures[i]);
   }
-  check_classes(classes, pictures, good, kind);
-  Info info{
-      kind, 3, size.first, size.second, static_cast<int64_t>(classes.size()), std::move(classes)};
-  return std::make_unique<ListedPictures>(std::move(info), std::move(good));
+  check_classes(listing.classes, listing.pictures, index.pictures, kind);
+  index.classes = std::move(listing.classes);
+  return index;
+}
+
+// Everything that decides about an index.
+IndexRequest index_request(const ListRequest& request, const OpenOptions& options) {
+  std::error_code ignored;
+  std::string key = request.kind + "\n" + request.spec + "\n" +
+                    fs::absolute(request.root, ignored).string() + "\n" +
+                    split_name(request.split) + (options.skip_bad ? "\nskip bad\n" : "\n");
+  for (const std::string& name : options.classes) key += name + "\n";
+  return {key, request.watched};
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_listed(const ListRequest& request, const OpenOptions& options,
+                                     const std::function<Listing()>& list) {
+  PictureIndex index;
+  if (!options.inspect) {
+    Listing listing = list();
+    index.classes = std::move(listing.classes);
+    index.pictures = std::move(listing.pictures);
+  } else {
+    const IndexRequest wanted = index_request(request, options);
+    if (auto stored = load_index(wanted)) {
+      index = std::move(*stored);
+    } else {
+      index = make_index(list(), request.kind, options);
+      if (index.pictures.size() >= kLargeSet) store_index(wanted, index);
+    }
+    if (options.skipped != nullptr) *options.skipped = index.skipped;
+  }
+  Info info{request.kind,
+            3,
+            index.height,
+            index.width,
+            static_cast<int64_t>(index.classes.size()),
+            std::move(index.classes)};
+  return std::make_unique<ListedPictures>(std::move(info), request.root, std::move(index.pictures),
+                                          options.jpeg);
 }
 
 }  // namespace data

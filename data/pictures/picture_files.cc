@@ -21,8 +21,8 @@ void to_luma(ImageU8& image) {
 
 }  // namespace
 
-PictureFiles::PictureFiles(std::vector<std::string> paths, int64_t channels)
-    : paths_(std::move(paths)), info_{"files", channels, 0, 0, 0, {}} {
+PictureFiles::PictureFiles(std::vector<std::string> paths, int64_t channels, JpegDialect jpeg)
+    : paths_(std::move(paths)), info_{"files", channels, 0, 0, 0, {}}, jpeg_(jpeg) {
   engine::check(channels == 1 || channels == 3, engine::ErrorKind::kValue,
                 "picture files have 1 or 3 channels, the model wants ", channels);
 }
@@ -30,7 +30,9 @@ PictureFiles::PictureFiles(std::vector<std::string> paths, int64_t channels)
 void PictureFiles::read(int64_t i, ImageU8& out) const {
   engine::check(i >= 0 && i < size(), engine::ErrorKind::kValue, "picture ", i, " of ", size());
   const std::string& path = paths_[static_cast<size_t>(i)];
-  decode_image(read_bytes(path), path, out);
+  std::vector<uint8_t> bytes;
+  read_bytes(path, bytes);
+  decode_image(bytes, path, out, jpeg_);
   if (info_.channels == 1) to_luma(out);
 }
 

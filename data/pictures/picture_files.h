@@ -13,7 +13,8 @@ namespace data {
 class PictureFiles final : public Dataset {
  public:
   // Error(kValue) for another number of channels.
-  PictureFiles(std::vector<std::string> paths, int64_t channels);
+  PictureFiles(std::vector<std::string> paths, int64_t channels,
+               JpegDialect jpeg = JpegDialect::kAccurate);
   const Info& info() const override { return info_; }
   int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
   int64_t label(int64_t) const override { return 0; }
@@ -22,6 +23,7 @@ class PictureFiles final : public Dataset {
  private:
   std::vector<std::string> paths_;
   Info info_;
+  JpegDialect jpeg_;
 };
 
 }  // namespace data

@@ -19,7 +19,8 @@ TEST_CASE("open_dataset: an unknown kind names the nearest one and all") {
   CHECK(caught.kind == ErrorKind::kValue);
   CHECK(caught.has("unknown kind \"cifar01\""));
   CHECK(caught.has("did you mean \"cifar10:\"?"));
-  CHECK(caught.has("cifar10, cifar100, idx, image-folder, imagenet, tiny-imagenet, shapes"));
+  CHECK(caught.has(
+      "cifar10, cifar100, flowers102, idx, image-folder, imagenet, tiny-imagenet, shapes"));
   CHECK(error_of([] { open_dataset("/data/cifar", Split::kTrain); }).has("expected KIND:PATH"));
   CHECK(error_of([] { open_dataset("", Split::kTrain); }).kind == ErrorKind::kValue);
 }

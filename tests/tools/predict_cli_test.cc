@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "data/codec/decode_image.h"
-#include "data/codec/encode_png.h"
+#include "data/codec/encode_image.h"
 #include "tests/tools/program.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"

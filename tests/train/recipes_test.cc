@@ -24,12 +24,20 @@ std::vector<std::string> differences(Config a, Config b) {
 }  // namespace
 
 TEST_CASE("recipes: all are there") {
-  const std::vector<std::string> names = {"cifar10-small-prc",    "cifar10-small-vmoe",
-                                          "prc-s32-ft-cifar10",   "prc-s32-ft-cifar100",
-                                          "prc-s32-ft-imagenet",  "prc-s32-imagenet-paper",
-                                          "prc-s32-imagenet",     "quick-prc",
-                                          "quick-vmoe",           "vmoe-s32-ft-cifar10",
-                                          "vmoe-s32-ft-cifar100", "vmoe-s32-ft-imagenet",
+  const std::vector<std::string> names = {"cifar10-small-prc",
+                                          "cifar10-small-vmoe",
+                                          "prc-s32-ft-cifar10",
+                                          "prc-s32-ft-cifar100",
+                                          "prc-s32-ft-flowers",
+                                          "prc-s32-ft-imagenet",
+                                          "prc-s32-imagenet-paper",
+                                          "prc-s32-imagenet",
+                                          "quick-prc",
+                                          "quick-vmoe",
+                                          "vmoe-s32-ft-cifar10",
+                                          "vmoe-s32-ft-cifar100",
+                                          "vmoe-s32-ft-flowers",
+                                          "vmoe-s32-ft-imagenet",
                                           "vmoe-s32-imagenet"};
   CHECK(train::recipe_names() == names);
 }
@@ -98,6 +106,8 @@ TEST_CASE("recipes: fine-tuning has the published values, not those of the pre-t
            Case{"vmoe-s32-ft-imagenet", 384, 10000, 3e-3, 1e-5, 1, "train[:99%]", false},
            Case{"vmoe-s32-ft-cifar10", 128, 1000, 1.5e-3, 1e-5, 1, "train[:98%]", false},
            Case{"vmoe-s32-ft-cifar100", 128, 2000, 5e-3, 1e-5, 1, "train[:98%]", false},
+           Case{"vmoe-s32-ft-flowers", 128, 2000, 5e-3, 1e-5, 1, "train", false},
+           Case{"prc-s32-ft-flowers", 128, 10000, 3e-3, 1e-5, 0.7, "train", true},
            Case{"prc-s32-ft-imagenet", 384, 5000, 4.5e-3, 1.5e-5, 0.7, "train[:99%]", true},
            Case{"prc-s32-ft-cifar100", 128, 5000, 3e-3, 1e-5, 0.7, "train[:98%]", true},
            Case{"prc-s32-ft-cifar10", 128, 5000, 3e-3, 1e-5, 0.7, "train[:98%]", true},

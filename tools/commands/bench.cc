@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "engine/core/parallel.h"
+#include "tools/commands/bench_data.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
@@ -122,8 +123,9 @@ int bench_train(const Options& options) {
 }  // namespace
 
 int run_bench(int argc, char** argv) {
-  Options options("bench", "measure the speed of training steps on synthetic images");
-  options.add_positional("train", "what to measure", 1);
+  Options options("bench",
+                  "measure the speed of training steps, or of the loader, on pictures made up");
+  options.add_positional("train|data", "what to measure", 1);
   options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_value("steps", "steps that count, after two that do not", "7", "N");
@@ -131,11 +133,16 @@ int run_bench(int argc, char** argv) {
   options.add_flag("ops", "also print the time of each operation");
   options.add_value("json", "write the figures as one JSON object; - for standard output", "",
                     "FILE|-");
+  options.add_value("seconds", "data: how long to measure", "10", "S");
+  options.add_value("workers", "data: loader threads; 0: none but the main one", "1", "N");
+  options.add_value("images", "data: JPEG files to make", "256", "N");
+  options.add_value("size", "data: their width and height", "500x375", "WxH");
+  options.add_value("quality", "data: their JPEG quality", "90", "Q");
   if (!options.parse(argc, argv)) return 0;
-  if (options.positional().size() != 1 || options.positional()[0] != "train") {
-    throw UsageError("bench measures: train");
-  }
-  return bench_train(options);
+  const std::string what = options.positional().empty() ? "" : options.positional()[0];
+  if (what == "train") return bench_train(options);
+  if (what == "data") return bench_data(options);
+  throw UsageError("bench measures: train, data");
 }
 
 }  // namespace tools

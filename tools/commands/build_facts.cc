@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "data/codec/decode_jpeg.h"
 #include "tools/commands/command.h"
 
 namespace tools {
@@ -28,7 +29,8 @@ std::string build_facts() {
   text << ", " << ROBUSTMOE_BUILD_TYPE << ", OpenMP " << _OPENMP << "\n"
        << "instructions  -march=" << ROBUSTMOE_MARCH << " (" << kInstructions << ")\n"
        << "libraries     Eigen " << EIGEN_WORLD_VERSION << "." << EIGEN_MAJOR_VERSION << "."
-       << EIGEN_MINOR_VERSION << ", zlib " << ROBUSTMOE_ZLIB << ", stb_image (JPEG, PNG)\n"
+       << EIGEN_MINOR_VERSION << ", zlib " << ROBUSTMOE_ZLIB << ", JPEG by " << data::jpeg_decoder()
+       << ", PNG by stb_image\n"
 #if defined(ROBUSTMOE_CUDA)
        << "devices       cpu; CUDA kernels are compiled in, no verb uses them yet\n";
 #else

@@ -74,9 +74,9 @@ CheckpointInput open_checkpoint_input(const Options& options) {
   for (const std::string& warning : input.loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }
-  input.dataset = open_data(spec, split, options.has("skip-bad-images"),
-                            train::known_class_names(input.loaded));
   train::Config& config = input.loaded.config;
+  config.data.skip_bad_images = options.has("skip-bad-images");
+  input.dataset = open_data(spec, split, config, train::known_class_names(input.loaded));
   check_fit(config, input.dataset->info(), spec);
   config.eval.limit = limit;
   if (batch > 0) config.eval.batch = batch;

@@ -29,6 +29,7 @@ int run_train(int argc, char** argv);
 int run_eval(int argc, char** argv);
 int run_audit(int argc, char** argv);
 int run_predict(int argc, char** argv);
+int run_data(int argc, char** argv);
 int run_export(int argc, char** argv);
 int run_recipes(int argc, char** argv);
 

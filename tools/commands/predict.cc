@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "data/codec/encode_png.h"
+#include "data/codec/encode_image.h"
 #include "data/names.h"
 #include "data/pictures/picture_files.h"
 #include "tools/commands/checkpoint_input.h"
@@ -222,7 +222,7 @@ int run_predict(int argc, char** argv) {
                 engine::ErrorKind::kValue, "this model has no experts to draw");
   Job job{options, loaded, train::class_names(loaded), noise,
           std::clamp<int64_t>(options.integer("top"), 1, config.model.classes)};
-  const data::PictureFiles pictures(paths, config.model.channels);
+  const data::PictureFiles pictures(paths, config.model.channels, train::jpeg_dialect(config));
   data::LoaderOptions loading = train::evaluation_loader(config);
   loading.batch = 1;
   loading.limit = 0;

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "engine/core/error.h"
+#include "train/model.h"
 
 namespace tools {
 
@@ -28,13 +29,18 @@ void use_threads(int64_t threads) {
 }
 
 std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
-                                         bool skip_bad, const std::vector<std::string>& classes) {
+                                         const train::Config& config,
+                                         const std::vector<std::string>& classes) {
   std::vector<std::string> skipped;
-  auto dataset = data::open_dataset(
-      spec, part, {.skip_bad = skip_bad, .skipped = &skipped, .classes = classes});
+  data::OpenOptions options;
+  options.jpeg = train::jpeg_dialect(config);
+  options.skip_bad = config.data.skip_bad_images;
+  options.skipped = &skipped;
+  options.classes = classes;
+  auto dataset = data::open_dataset(spec, part, options);
   for (const std::string& line : skipped)
     std::cerr << "robustmoe: skipped: " << one_line(line) << "\n";
-  if (skip_bad) {
+  if (options.skip_bad) {
     std::cerr << "robustmoe: " << part.text << ": " << skipped.size() << " bad images skipped, "
               << dataset->size() << " left\n";
   }

@@ -18,10 +18,10 @@ std::string one_line(const std::string& text);
 // Threads of everything that follows; 0: all this process may use.
 void use_threads(int64_t threads);
 
-// As data::open_dataset; pictures that were skipped are counted and listed on standard error.
-// classes: those of a model, or empty.
+// As data::open_dataset, with the config's data.jpeg and data.skip_bad_images; pictures that were
+// skipped are counted and listed on standard error. classes: those of a model, or empty.
 std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
-                                         bool skip_bad,
+                                         const train::Config& config,
                                          const std::vector<std::string>& classes = {});
 
 // --NAME, if it was given, becomes the config's train.NAME. UsageError where it does not fit.

@@ -79,10 +79,9 @@ int run_train(int argc, char** argv) {
   train::Config config = config_from(options, out);
   engine::check(!config.data.source.empty(), engine::ErrorKind::kValue,
                 "no data set: give --data KIND:PATH, for example --data shapes:");
-  const bool skip = config.data.skip_bad_images;
   const auto training =
-      open_data(config.data.source, data::parse_split(config.data.train_split), skip);
-  const auto test = open_data(config.data.source, data::parse_split(config.data.test_split), skip,
+      open_data(config.data.source, data::parse_split(config.data.train_split), config);
+  const auto test = open_data(config.data.source, data::parse_split(config.data.test_split), config,
                               training->info().class_names);
   train::adapt_to_data(config, training->info());
   train::validate(config);

@@ -1,5 +1,5 @@
 // The only file that knows stb_image_write.
-#include "data/codec/encode_png.h"
+#include "data/codec/encode_image.h"
 
 #include "engine/core/error.h"
 
@@ -32,6 +32,20 @@ std::vector<uint8_t> encode_png(const ImageU8& image) {
                              static_cast<int>(image.height), static_cast<int>(image.channels),
                              image.pixels.data(), static_cast<int>(image.width * image.channels));
   engine::check(written != 0, engine::ErrorKind::kInternal, "PNG: cannot be encoded");
+  return bytes;
+}
+
+std::vector<uint8_t> encode_jpeg(const ImageU8& image, int quality) {
+  engine::check(image.height > 0 && image.width > 0 && (image.channels == 1 || image.channels == 3),
+                engine::ErrorKind::kValue, "JPEG: a picture of ", image.height, " x ", image.width,
+                " x ", image.channels);
+  engine::check(quality >= 1 && quality <= 100, engine::ErrorKind::kValue, "JPEG: quality ",
+                quality, ", expected 1 to 100");
+  std::vector<uint8_t> bytes;
+  const int written = stbi_write_jpg_to_func(
+      append, &bytes, static_cast<int>(image.width), static_cast<int>(image.height),
+      static_cast<int>(image.channels), image.pixels.data(), quality);
+  engine::check(written != 0, engine::ErrorKind::kInternal, "JPEG: cannot be encoded");
   return bytes;
 }
 

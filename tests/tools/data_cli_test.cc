@@ -1,0 +1,120 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/support/picture_files.h"
+#include "tests/tools/program.h"
+#include "tests/train/temp_folder.h"
+
+using data::test::pixels_of;
+using nlohmann::json;
+using tools::test::check_fails;
+using tools::test::Result;
+using tools::test::run;
+using train::test::contains;
+using train::test::put;
+using train::test::TempFolder;
+
+namespace {
+
+std::string jpeg(int height) {
+  const auto bytes = data::test::jpeg_of(pixels_of(height, 9, 3), height, 9, 3);
+  return {bytes.begin(), bytes.end()};
+}
+
+// Two classes, five pictures.
+void fill(const TempFolder& folder) {
+  for (const char* path : {"train/ape", "train/cat", "val/cat"}) {
+    std::filesystem::create_directories(folder / path);
+  }
+  put(folder / "train/ape/a.jpg", jpeg(8));
+  put(folder / "train/ape/b.jpg", jpeg(9));
+  put(folder / "train/cat/c.jpg", jpeg(10));
+  put(folder / "train/cat/d.jpg", jpeg(11));
+  put(folder / "val/cat/e.jpg", jpeg(12));
+}
+
+}  // namespace
+
+TEST_CASE("data info: splits, classes, sizes") {
+  const Result shapes = run("data info --data shapes:size=16,train=40,test=20");
+  CHECK(shapes.status == 0);
+  CHECK(contains(shapes.out, "shapes: 10 classes, "));
+  CHECK(contains(shapes.out, "16x16 pixels"));
+  CHECK(contains(shapes.out, "train: 40 images of 10 classes, of each 4\n"));
+  CHECK(contains(shapes.out, "test: 20 images of 10 classes, of each 2\n"));
+  const TempFolder folder;
+  fill(folder);
+  const json info = json::parse(run("data info --json - --data image-folder:" + folder.path()).out);
+  CHECK(info["class_names"] == json({"ape", "cat"}));
+  CHECK(info["splits"]["train"]["images"] == 4);
+  CHECK(info["splits"]["test"]["classes"] == 1);
+}
+
+TEST_CASE("data check: whole sets pass, damage is listed and exits 1") {
+  const TempFolder folder;
+  const TempFolder set;
+  fill(set);
+  const std::string check = "data check --data image-folder:" + set.path(), list = folder / "list";
+  const Result good = run(check + " --save " + list);
+  CHECK(good.status == 0);
+  CHECK(contains(good.out, "train: 4 images, "));
+  CHECK(contains(good.out, "height 8 to 11, median 10, width 9, 0 of one channel"));
+  CHECK(contains(good.out, "nothing wrong\n"));
+  CHECK(run(check + " --threads 1").out == good.out);
+  CHECK(run(check + " --against " + list).status == 0);
+  put(set / "train/ape/a.jpg", "hello");
+  put(set / "train/cat/c.jpg", jpeg(13));
+  put(set / "train/ape/x.jpg", jpeg(11));
+  const Result bad = run(check + " --against " + list);
+  CHECK(bad.status == 1);
+  for (const char* line :
+       {"train train/ape/a.jpg: other content than before",
+        "train/ape/a.jpg: neither a JPEG nor a PNG file", "train train/ape/x.jpg: new",
+        "train train/cat/c.jpg: other content than before", "one picture under several classes",
+        "5 things are wrong\n"}) {
+    CHECK_MESSAGE(contains(bad.out, line), line);
+  }
+  const json found = json::parse(run(check + " --json -").out);
+  CHECK(found["unreadable"].size() == 1);
+  CHECK(found["mislabelled"].size() == 1);
+  CHECK(found["splits"]["train"]["images"] == 5);
+  CHECK(found["hash"].get<std::string>() !=
+        json::parse(run("data check --json - --data shapes:size=16,train=20,test=10").out)["hash"]
+            .get<std::string>());
+}
+
+TEST_CASE("data: what cannot work is one line") {
+  const TempFolder folder;
+  fill(folder);
+  const std::string with = " --data image-folder:" + folder.path();
+  check_fails("data", 2, {"data does: info, check"});
+  check_fails("data mend" + with, 2, {"data does: info, check"});
+  check_fails("data info", 2, {"--data"});
+  check_fails("data check" + with + " --against /none", 1, {"/none"});
+  check_fails("data check" + with + " --against " + (folder / "val/cat/e.jpg"), 1,
+              {"does not begin with"});
+  check_fails("data check" + with + " --save /none/list", 1, {"/none/list"});
+  check_fails("data check --data image-folder:/none", 1, {"no folder"});
+}
+
+TEST_CASE("bench data: the loader's rate on JPEG files of its own") {
+  const std::string bench =
+      "bench data --recipe quick-prc --seconds 1 --images 3 --size 64x48 --json - ";
+  for (const char* workers : {"0", "2"}) {
+    const json result = json::parse(run(bench + "--workers " + workers + " 2>/dev/null").out);
+    CHECK(result["images_per_s"].get<double>() > 1);
+    CHECK(result["views_per_s"].get<double>() ==
+          doctest::Approx(2 * result["images_per_s"].get<double>()));
+    CHECK(result["seconds"].get<double>() >= 1);
+  }
+  for (const char* size : {"64", "x48", "64x", "0x48", "64x48x3", "64x9000", "ax3"}) {
+    check_fails("bench data --recipe quick-prc --size " + std::string(size), 2,
+                {"expected WIDTHxHEIGHT"});
+  }
+  check_fails("bench data --recipe quick-prc --workers -1", 2, {"--workers is -1"});
+  check_fails("bench data", 2, {"--recipe"});
+  check_fails("bench speed --recipe quick-prc", 2, {"bench measures: train, data"});
+}

@@ -1,0 +1,176 @@
+#include "tools/commands/bench_data.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "data/codec/decode_jpeg.h"
+#include "data/codec/encode_image.h"
+#include "data/pictures/picture_files.h"
+#include "engine/core/op_times.h"
+#include "engine/core/rng.h"
+#include "tools/commands/checkpoint_input.h"
+#include "tools/commands/session.h"
+#include "train/file_io.h"
+#include "train/metrics.h"
+#include "train/model.h"
+
+namespace tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+int64_t between(const Options& options, const char* name, int64_t least, int64_t most) {
+  const int64_t value = options.integer(name);
+  if (value < least || value > most) {
+    throw UsageError(std::string("bench: --") + name + " is " + options.get(name) +
+                     ", expected an integer from " + std::to_string(least) + " to " +
+                     std::to_string(most));
+  }
+  return value;
+}
+
+struct Size {
+  int64_t width = 0, height = 0;
+};
+
+Size size_from(const std::string& text) {
+  Size size;
+  const char *end = text.data() + text.size(),
+             *x = text.data() + std::min(text.find('x'), text.size());
+  const auto width = std::from_chars(text.data(), x, size.width);
+  const auto height = std::from_chars(std::min(x + 1, end), end, size.height);
+  if (width.ec != std::errc() || width.ptr != x || height.ec != std::errc() || height.ptr != end ||
+      size.width < 1 || size.height < 1 || size.width > 8192 || size.height > 8192) {
+    throw UsageError("bench: --size is " + text + ", expected WIDTHxHEIGHT up to 8192, as 500x375");
+  }
+  return size;
+}
+
+// A picture with about as much in it as a photograph: waves of all lengths and some noise.
+data::ImageU8 made_up(const Size& size, const engine::RngKey& key) {
+  constexpr int kWaves = 24;
+  engine::RngStream rng(key);
+  struct Wave {
+    double down, right, phase, height[3];
+  } waves[kWaves];
+  for (int i = 0; i < kWaves; ++i) {
+    const double frequency = std::pow(2.0, -7 + 6.0 * i / kWaves);  // cycles a pixel
+    const double turn = rng.uniform(0, 2 * M_PI);
+    waves[i] = {frequency * std::cos(turn), frequency * std::sin(turn), rng.uniform(), {}};
+    for (double& height : waves[i].height)
+      height = rng.uniform(-1, 1) * 60 * std::pow(2.0, -i / 8.0);
+  }
+  data::ImageU8 image;
+  image.reshape(size.height, size.width, 3);
+  for (int64_t y = 0; y < size.height; ++y) {
+    for (int64_t x = 0; x < size.width; ++x) {
+      double sum[3] = {128, 128, 128};
+      for (const Wave& wave : waves) {
+        const double at = wave.down * static_cast<double>(y) + wave.right * static_cast<double>(x);
+        const double value = std::sin(2 * M_PI * (at + wave.phase));
+        for (int c = 0; c < 3; ++c) sum[c] += wave.height[c] * value;
+      }
+      const double grain = 12 * rng.uniform(-1, 1);
+      for (int c = 0; c < 3; ++c) {
+        image.at(y, x)[c] = static_cast<uint8_t>(std::min(255.0, std::max(0.0, sum[c] + grain)));
+      }
+    }
+  }
+  return image;
+}
+
+// A folder that is there as long as the object, with JPEG files.
+class Pictures {
+ public:
+  Pictures(int64_t count, const Size& size, int quality) {
+    std::string pattern = (fs::temp_directory_path() / "robustmoe-bench-XXXXXX").string();
+    engine::check(mkdtemp(pattern.data()) != nullptr, engine::ErrorKind::kIo, pattern,
+                  ": cannot make a folder for pictures");
+    folder_ = pattern;
+    constexpr int64_t kDifferent = 32;  // drawing them takes longer than measuring
+    for (int64_t i = 0; i < count; ++i) {
+      const engine::RngKey key(static_cast<uint64_t>(i), engine::Purpose::kTest);
+      if (i < kDifferent) jpegs_.push_back(data::encode_jpeg(made_up(size, key), quality));
+      const std::vector<uint8_t>& jpeg = jpegs_[static_cast<size_t>(i % kDifferent)];
+      const std::string path = (folder_ / (std::to_string(i) + ".jpg")).string();
+      train::write_file(path, {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
+      paths.push_back(path);
+      bytes += static_cast<int64_t>(jpeg.size());
+    }
+  }
+  ~Pictures() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  Pictures(const Pictures&) = delete;
+  Pictures& operator=(const Pictures&) = delete;
+
+  std::vector<std::string> paths;
+  int64_t bytes = 0;
+
+ private:
+  fs::path folder_;
+  std::vector<std::vector<uint8_t>> jpegs_;
+};
+
+}  // namespace
+
+int bench_data(const Options& options) {
+  const std::string json = options.get("json");
+  if (!json.empty() && json != "-") check_writable(json);
+  const int64_t workers = between(options, "workers", 0, 1024),
+                seconds = between(options, "seconds", 1, 3600),
+                images = between(options, "images", 1, 100000),
+                quality = between(options, "quality", 1, 100);
+  const Size size = size_from(options.get("size"));
+  train::Config config = train::load_config(options.required("recipe"));
+  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
+  config.model.channels = 3;
+  if (config.model.classes == 0) config.model.classes = 10;
+  if (config.train.steps == 0) config.train.steps = 1000;
+  train::validate(config);
+
+  const Pictures files(images, size, static_cast<int>(quality));
+  const data::PictureFiles set(files.paths, 3, train::jpeg_dialect(config));
+  data::LoaderOptions loading = train::training_loader(config);
+  loading.workers = workers;
+  loading.batch = 16;
+  loading.limit = 0;
+  data::Loader loader(set, loading);
+  for (int64_t i = 0; i <= loading.prefetch; ++i) loader.next();
+  const double start = engine::OpTimes::now_s();
+  double passed = 0;
+  int64_t sources = 0, views = 0;
+  while (passed < static_cast<double>(seconds)) {
+    const data::Batch* batch = loader.next();
+    sources += batch->sources;
+    views += batch->views;
+    passed = engine::OpTimes::now_s() - start;
+  }
+  const double rate = static_cast<double>(sources) / passed;
+  std::ostream& text = json == "-" ? std::cerr : std::cout;
+  text << config.recipe << ": " << rate << " images/s into " << views / sources << " view"
+       << (views > sources ? "s" : "") << " of " << config.model.image_size << " px each, "
+       << workers << " workers; JPEG files of " << size.width << "x" << size.height << ", "
+       << files.bytes / images / 1024 << " KiB each, by " << data::jpeg_decoder() << "\n";
+  const train::Fields fields{{"recipe", config.recipe},
+                             {"images_per_s", rate},
+                             {"views_per_s", static_cast<double>(views) / passed},
+                             {"workers", workers},
+                             {"images", sources},
+                             {"seconds", passed},
+                             {"file_bytes", files.bytes / images},
+                             {"decoder", std::string(data::jpeg_decoder())}};
+  if (json == "-") {
+    std::cout << train::json_line(fields) << "\n";
+  } else if (!json.empty()) {
+    train::write_file(json, train::json_line(fields) + "\n");
+  }
+  return 0;
+}
+
+}  // namespace tools
