@@ -1,5 +1,8 @@
 #include "data/transform/normalise.h"
 
+#include <algorithm>
+
+#include "data/transform/planes.h"
 #include "engine/core/error.h"
 
 namespace data {
@@ -53,10 +56,32 @@ void Normaliser::apply(const ImageF32& in, float* out) const {
   }
 }
 
+// What the table says, computed: looking up is slower than a division in vector code.
+void Normaliser::look_up(const uint8_t* __restrict bytes, int64_t count, int64_t channel,
+                         float* __restrict out) const {
+  const float a = offset_[static_cast<size_t>(channel)], b = scale_[static_cast<size_t>(channel)];
+  if (statistics_) {
+    for (int64_t i = 0; i < count; ++i) out[i] = (static_cast<float>(bytes[i]) / 255.0f - a) / b;
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = a + (static_cast<float>(bytes[i]) / 255.0f) * b;
+  }
+}
+
 void Normaliser::apply(const ImageU8& in, float* out) const {
   check(in.channels == channels(), ErrorKind::kShape, "normalise: ", in.channels,
         " channels, expected ", channels());
   const int64_t plane = in.height * in.width;
+  if (in.channels == 3) {
+    uint8_t parts[3][kPlaneChunk];
+    for (int64_t first = 0; first < plane; first += kPlaneChunk) {
+      const int64_t count = std::min(kPlaneChunk, plane - first);
+      split3(in.pixels.data() + 3 * first, count, parts[0], parts[1], parts[2]);
+      for (int64_t c = 0; c < 3; ++c) {
+        look_up(parts[c], count, c, out + c * plane + first);
+      }
+    }
+    return;
+  }
   for (int64_t c = 0; c < in.channels; ++c) {
     const float* values = table(c);
     const uint8_t* pixel = in.pixels.data() + c;

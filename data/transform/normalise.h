@@ -33,6 +33,7 @@ class Normaliser {
  private:
   // Of one channel, x in bytes.
   float value(int64_t channel, float x) const;
+  void look_up(const uint8_t* bytes, int64_t count, int64_t channel, float* out) const;
 
   std::vector<float> table_;           // (channels, 256)
   std::vector<float> offset_, scale_;  // (channels): low and high - low, or mean and deviation

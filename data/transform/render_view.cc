@@ -5,6 +5,7 @@
 
 #include "data/transform/flip.h"
 #include "data/transform/pad_crop.h"
+#include "data/transform/planes.h"
 #include "engine/core/error.h"
 
 namespace data {
@@ -16,7 +17,9 @@ using engine::ErrorKind;
 }  // namespace
 
 ViewRenderer::ViewRenderer(Normaliser normaliser, int64_t image_size)
-    : normaliser_(std::move(normaliser)), size_(image_size) {}
+    : normaliser_(std::move(normaliser)),
+      size_(image_size),
+      bytes_(static_cast<size_t>(normaliser_.channels() * image_size)) {}
 
 void ViewRenderer::warm_up(int64_t height, int64_t width) {
   padded_.reshape(height, width, normaliser_.channels());
@@ -60,11 +63,13 @@ void ViewRenderer::cut(const ImageU8& image, const CropBox& box, ImageU8& out) {
   rows_.start(image, box, size_, size_);
   for (int64_t y = 0; y < size_; ++y) {
     const float* row = rows_.row(y);
-    uint8_t* to = out.at(y, 0);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t x = 0; x < size_; ++x) {
-        to[x * channels + c] = static_cast<uint8_t>(row[c * size_ + x]);
-      }
+    uint8_t *to = out.at(y, 0), *bytes = bytes_.data();
+    truncate_to_bytes(row, channels * size_, bytes);
+    if (channels == 3) {
+      join3(bytes, bytes + size_, bytes + 2 * size_, size_, to);
+    } else {
+      for (int64_t i = 0; i < channels * size_; ++i)
+        to[i % size_ * channels + i / size_] = bytes[i];
     }
   }
 }

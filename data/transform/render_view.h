@@ -38,6 +38,7 @@ class ViewRenderer {
   int64_t size_;
   BilinearRows rows_;
   ImageU8 padded_;
+  std::vector<uint8_t> bytes_;  // (C, S) a row of the view
 };
 
 }  // namespace data

@@ -19,7 +19,8 @@ void apply_table(ImageU8& image, const ByteTable& table, int64_t channel = -1);
 // a + factor * (b - a), clipped to bytes: 0 is a, 1 is b, more goes beyond b.
 inline uint8_t blend(float a, float b, float factor) {
   const float value = a + factor * (b - a);
-  return static_cast<uint8_t>(value < 0 ? 0.0f : value > 255 ? 255.0f : value);
+  const float least = value < 0 ? 0.0f : value;
+  return static_cast<uint8_t>(static_cast<int32_t>(least > 255 ? 255.0f : least));
 }
 
 // 255 - v.
