@@ -7,6 +7,7 @@
 #include "data/transform/inception_crop.h"
 #include "data/transform/normalise.h"
 #include "data/transform/pad_crop.h"
+#include "data/transform/random_erasing.h"
 #include "data/two_view.h"
 #include "engine/core/error.h"
 
@@ -26,6 +27,12 @@ void check_view(const ViewOptions& view, const char* name) {
   check(view.randaugment.layers >= 0 && view.randaugment.magnitude >= 0, ErrorKind::kValue,
         "loader: ", name, ": RandAugment of ", view.randaugment.layers, " layers and magnitude ",
         view.randaugment.magnitude, ", expected numbers from 0 on");
+  const ColorJitter& j = view.jitter;
+  check(j.brightness >= 0 && j.contrast >= 0 && j.saturation >= 0 && j.hue >= 0 && j.hue <= 0.5,
+        ErrorKind::kValue, "loader: ", name, ": colour jitter of ", j.brightness, ", ", j.contrast,
+        ", ", j.saturation, ", ", j.hue, ", expected numbers from 0 on, the last at most 0.5");
+  check(view.erasing >= 0 && view.erasing <= 1, ErrorKind::kValue, "loader: ", name, ": erasing ",
+        view.erasing, ", expected 0 to 1");
   check(view.pad >= 0, ErrorKind::kValue, "loader: ", name, ": pad ", view.pad,
         ", expected 0 or more");
 }
@@ -60,19 +67,20 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
         ErrorKind::kValue, "loader: image size ", options.image_size,
         ", expected a multiple of the patch size ", options.patch);
   check(options.view_a.crop != Crop::kWhole ||
-            (!options.two_view && !options.view_a.flip && !options.view_a.randaugment.active()),
+            (!options.two_view && !options.view_a.flip && !options.view_a.changes_bytes() &&
+             options.view_a.erasing == 0),
         ErrorKind::kValue,
-        "loader: whole pictures for evaluation have no second view, flip or RandAugment");
+        "loader: whole pictures for evaluation have no second view, flip or augmentation");
   check_view(options.view_a, "view a");
   check_view(options.view_b, "view b");
   const Info& info = dataset.info();
   if (info.height > 0) renderer_.warm_up(info.height, info.width);
   image_.reshape(info.height, info.width, info.channels);
   const int64_t side = options.image_size;
-  if (options.view_a.randaugment.active() || options.view_b.randaugment.active()) {
+  if (options.view_a.changes_bytes() || options.view_b.changes_bytes()) {
     check(info.channels == 1 || info.channels == 3, ErrorKind::kValue,
-          "loader: RandAugment is for images of 1 or 3 channels, ", info.kind, " has ",
-          info.channels);
+          "loader: RandAugment and colour jitter are for images of 1 or 3 channels, ", info.kind,
+          " has ", info.channels);
     view_.reshape(side, side, info.channels);
     augment_a_.warm_up(side, side, info.channels);
     augment_b_.warm_up(side, side, info.channels);
@@ -80,7 +88,7 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
 }
 
 BatchBuilder::Draw BatchBuilder::draw(const ViewOptions& view, const engine::RngKey& key) {
-  Draw out{{image_.height, image_.width, 0, 0, false}, engine::RngStream(key), nullptr};
+  Draw out{{image_.height, image_.width, 0, 0, false}, engine::RngStream(key), &view, nullptr};
   if (view.crop == Crop::kInception) {
     const InceptionCrop range{view.area_min, view.area_max, view.aspect_min, view.aspect_max};
     out.box = draw_inception_crop(image_.height, image_.width, range, out.rng);
@@ -95,13 +103,19 @@ BatchBuilder::Draw BatchBuilder::draw(const ViewOptions& view, const engine::Rng
 }
 
 Affine BatchBuilder::render(Draw& view, float* out) {
-  if (view.augmenter == nullptr) {
+  const ViewOptions& options = *view.options;
+  Affine moved;
+  if (options.changes_bytes()) {
+    renderer_.cut(image_, view.box, view_);
+    if (view.augmenter != nullptr) moved = view.augmenter->apply(view_, view.rng);
+    if (options.jitter.active()) jitter_colors(view_, options.jitter, view.rng);
+    renderer_.normalise(view_, out);
+  } else {
     renderer_.render(image_, view.box, out);
-    return {};
   }
-  renderer_.cut(image_, view.box, view_);
-  const Affine moved = view.augmenter->apply(view_, view.rng);
-  renderer_.normalise(view_, out);
+  if (options.erasing > 0) {
+    erase_randomly(out, image_.channels, options_.image_size, options.erasing, view.rng);
+  }
   return moved;
 }
 

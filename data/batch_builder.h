@@ -22,10 +22,11 @@ class BatchBuilder {
   void build(Batch& batch, int64_t first_position, int64_t begin, int64_t end);
 
  private:
-  // A view's box, and the random numbers that its RandAugment goes on with.
+  // A view's box, and the random numbers that what follows goes on with.
   struct Draw {
     CropBox box;
     engine::RngStream rng;
+    const ViewOptions* options;
     RandAugmenter* augmenter;  // null where there is none
   };
   Draw draw(const ViewOptions& view, const engine::RngKey& key);

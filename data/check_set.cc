@@ -10,6 +10,7 @@
 
 #include "data/codec/decode_image.h"
 #include "data/hash.h"
+#include "data/pictures/folders.h"
 #include "engine/core/error.h"
 #include "engine/core/parallel.h"
 
@@ -28,7 +29,7 @@ void read_file_facts(const std::string& path, std::vector<uint8_t>& bytes, Image
   facts.bytes = static_cast<int64_t>(bytes.size());
   facts.hash = hash_bytes(bytes.data(), bytes.size());
   const ImageU8 header = read_image_header(bytes, path);
-  const bool called_png = path.ends_with(".png") || path.ends_with(".PNG");
+  const bool called_png = ending_of(path) == ".png";
   facts.misnamed = called_png != (bytes[0] == 0x89);
   facts.one_channel = header.channels == 1;
   facts.height = header.height;
@@ -47,6 +48,15 @@ void read_one(const Dataset& set, int64_t i, std::vector<uint8_t>& bytes, ImageU
   facts.one_channel = image.channels == 1;
   facts.height = image.height;
   facts.width = image.width;
+}
+
+// As it stands in a list: one line, parts without tabs.
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    out += c == '\\' ? "\\\\" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : std::string(1, c);
+  }
+  return out;
 }
 
 const std::string& class_name(const std::vector<std::string>& names, int32_t label) {
@@ -148,8 +158,9 @@ std::string facts_text(const std::vector<PictureFacts>& facts,
   std::string text(kHeading);
   text += '\n';
   for (const PictureFacts& picture : facts) {
-    text += picture.split + '\t' + class_name(class_names, picture.label) + '\t' +
-            std::to_string(picture.bytes) + '\t' + hex(picture.hash) + '\t' + picture.name + '\n';
+    text += picture.split + '\t' + escaped(class_name(class_names, picture.label)) + '\t' +
+            std::to_string(picture.bytes) + '\t' + hex(picture.hash) + '\t' +
+            escaped(picture.name) + '\n';
   }
   return text;
 }
@@ -161,13 +172,13 @@ std::vector<std::string> compare_facts(const std::vector<PictureFacts>& facts,
   std::vector<std::string> lines;
   for (const PictureFacts& picture : facts) {
     const std::string name = picture.split + " " + picture.name;
-    const auto at = known.find({picture.split, picture.name});
+    const auto at = known.find({picture.split, escaped(picture.name)});
     if (at == known.end()) {
       lines.push_back(name + ": new");
       continue;
     }
     at->second.seen = true;
-    const std::string& is = class_name(class_names, picture.label);
+    const std::string is = escaped(class_name(class_names, picture.label));
     if (at->second.name_of_class != is) {
       lines.push_back(name + ": class " + at->second.name_of_class + " is now " + is);
     }

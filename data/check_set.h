@@ -37,7 +37,8 @@ std::vector<SameContent> find_same(const std::vector<PictureFacts>& facts);
 uint64_t set_hash(const std::vector<PictureFacts>& facts,
                   const std::vector<std::string>& class_names);
 
-// The facts as a text file, a line a picture: split, class, bytes, hash and name, parted by tabs.
+// The facts as a text file, a line a picture: split, class, bytes, hash and name, parted by tabs;
+// in names \\ stands for a backslash, \n and \t for the ends of lines and tabs.
 std::string facts_text(const std::vector<PictureFacts>& facts,
                        const std::vector<std::string>& class_names);
 

@@ -8,9 +8,11 @@
 #include "data/cifar.h"
 #include "data/idx.h"
 #include "data/names.h"
+#include "data/packed/packed.h"
 #include "data/pictures/flowers.h"
 #include "data/pictures/image_folder.h"
 #include "data/pictures/imagenet.h"
+#include "data/relabelled.h"
 #include "data/shapes.h"
 #include "engine/core/error.h"
 
@@ -31,10 +33,15 @@ std::unique_ptr<Dataset> whole(const std::string& path, Split split, const OpenO
 
 // Every kind of data set there is.
 constexpr Kind kKinds[] = {
-    {"cifar10", &whole<open_cifar10>},      {"cifar100", &whole<open_cifar100>},
-    {"flowers102", &open_flowers},          {"idx", &whole<open_idx>},
-    {"image-folder", &open_image_folder},   {"imagenet", &open_imagenet},
-    {"tiny-imagenet", &open_tiny_imagenet}, {"shapes", &whole<open_shapes>},
+    {"cifar10", &whole<open_cifar10>},
+    {"cifar100", &whole<open_cifar100>},
+    {"flowers102", &open_flowers},
+    {"idx", &whole<open_idx>},
+    {"image-folder", &open_image_folder},
+    {"imagenet", &open_imagenet},
+    {"packed", &open_packed},
+    {"tiny-imagenet", &open_tiny_imagenet},
+    {"shapes", &whole<open_shapes>},
 };
 
 }  // namespace
@@ -48,7 +55,7 @@ std::unique_ptr<Dataset> open_dataset(const std::string& spec, Split split,
   const std::string path = colon == std::string::npos ? "" : spec.substr(colon + 1);
   std::vector<std::string> names;
   for (const Kind& kind : kKinds) {
-    if (name == kind.name) return kind.open(path, split, options);
+    if (name == kind.name) return with_classes(kind.open(path, split, options), options.classes);
     names.push_back(kind.name);
   }
   engine::fail(engine::ErrorKind::kValue, "data: unknown kind \"", name, "\" in \"", spec,

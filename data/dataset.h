@@ -62,8 +62,8 @@ struct OpenOptions {
   bool inspect = true;                          // look at every picture file's header now
   bool skip_bad = false;                        // leave pictures out that cannot be read
   std::vector<std::string>* skipped = nullptr;  // gets a line for each of them
-  // The classes of a model, in its order; empty: those of the set. Folders of pictures are held
-  // against them; other kinds have an order of their own.
+  // The classes of a model, in its order, which labels then count; empty: those of the set. A class
+  // that is not among them is an error; sets and models without names of classes go by number.
   std::vector<std::string> classes = {};
 };
 

@@ -102,6 +102,8 @@ Loader::Impl::Impl(const Dataset& dataset, const LoaderOptions& options, int64_t
         ErrorKind::kValue, "loader: workers ", options.workers, ", prefetch ", options.prefetch,
         ", limit ", options.limit, ", first step ", first_step,
         ", expected prefetch of 1 or more and no negative number");
+  check(options.repeats >= 1, ErrorKind::kValue, "loader: repeats ", options.repeats,
+        ", expected 1 or more");
   if (stream == Stream::kEvaluation) end_step_ = (images_ + options.batch - 1) / options.batch;
   const int64_t workers = std::max<int64_t>(options.workers, 1);
   builders_.reserve(static_cast<size_t>(workers));
@@ -162,7 +164,13 @@ void Loader::Impl::begin(Slot& slot, int64_t step) {
   }
   slot.chunks_left = chunks(batch);
   slot.error = nullptr;
-  order_.fill(slot.first_position, batch.sources, batch.samples.data());
+  if (!whole || options_.repeats == 1) {
+    order_.fill(slot.first_position, batch.sources, batch.samples.data());
+    return;
+  }
+  for (int64_t i = 0; i < batch.sources; ++i) {
+    order_.fill((slot.first_position + i) / options_.repeats, 1, &batch.samples[i]);
+  }
 }
 
 bool Loader::Impl::work_waits() const {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/transform/augment/color_jitter.h"
 #include "data/transform/augment/rand_augment.h"
 #include "data/transform/whole_view.h"
 
@@ -26,8 +27,13 @@ struct ViewOptions {
   int64_t pad = 4;                              // kPad: pixels of the picture
   bool flip = false;                            // mirror half of the views
   RandAugment randaugment;                      // after crop, resize and flip
+  ColorJitter jitter;                           // after that
+  double erasing = 0;                           // share of views erased in part, last of all
   Resize resize = Resize::kTfBilinear;          // kWhole
   int64_t shorter = 0;                          // kWhole: the shorter side before a central crop
+
+  // Is something done to a view's bytes before they are normalised?
+  bool changes_bytes() const { return randaugment.active() || jitter.active(); }
 };
 
 struct LoaderOptions {
@@ -42,6 +48,9 @@ struct LoaderOptions {
   int64_t workers = 1;   // threads; 0: the work is done inside next()
   int64_t prefetch = 3;  // batches ready or in work besides the one handed out
   int64_t limit = 0;     // use only the first `limit` images; 0: all
+  // So many neighbouring positions of a training stream show the same image, each in a crop of its
+  // own (repeated augmentation, Hoffer et al. 2020); an image thus comes as often in as many steps.
+  int64_t repeats = 1;
 };
 
 // One step's input. Views of a pair are neighbours: views 2i and 2i+1 are view 1 and view 2 of

@@ -44,7 +44,7 @@ std::optional<SplitPart::Bound> read_bound(std::string_view text) {
   if (bound.percent) text.remove_suffix(1);
   const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), bound.value);
   if (trouble != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if (bound.percent && std::abs(bound.value) > 100) return std::nullopt;
+  if (bound.percent && (bound.value > 100 || bound.value < -100)) return std::nullopt;
   return bound;
 }
 

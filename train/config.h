@@ -68,6 +68,9 @@ struct Config {
     std::string randaugment = "none";
     int64_t randaugment_layers = 2;
     double randaugment_magnitude = 10;
+    double jitter_brightness = 0, jitter_contrast = 0, jitter_saturation = 0, jitter_hue = 0;
+    double erasing = 0;
+    int64_t repeats = 1;
     double mixup = 0, cutmix = 0, cutmix_share = 0.5;
     std::string mix_granularity = "batch";
     int64_t mix_images = 0;

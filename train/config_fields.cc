@@ -189,6 +189,14 @@ void list_augment(Listing& to, Config::Augment& a) {
             "accidents.");
   to.integer("randaugment_layers", a.randaugment_layers, {0, 64}, "Operations on a view.");
   to.real("randaugment_magnitude", a.randaugment_magnitude, {0, 100}, "Their magnitude.");
+  to.real("jitter_brightness", a.jitter_brightness, kLargeFactor,
+          "Colour jitter after that: brightness by a factor up to 1 +- so much; 0: off.");
+  to.real("jitter_contrast", a.jitter_contrast, kLargeFactor, "The same of contrast.");
+  to.real("jitter_saturation", a.jitter_saturation, kLargeFactor, "The same of saturation.");
+  to.real("jitter_hue", a.jitter_hue, {0, 0.5}, "Hue turned by up to +- so much of the circle.");
+  to.real("erasing", a.erasing, kFraction, "Share of views of which a random box is erased.");
+  to.integer("repeats", a.repeats, {1, 1024},
+             "Neighbouring places of a batch that show the same image, each in a crop of its own.");
   to.real("mixup", a.mixup, kLargeFactor, "Mixup: Dirichlet parameter of its weights; 0: off.");
   to.real("cutmix", a.cutmix, kLargeFactor, "CutMix: beta parameter of its boxes; 0: off.");
   to.real("cutmix_share", a.cutmix_share, kFraction,

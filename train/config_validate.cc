@@ -125,6 +125,11 @@ void validate_mixing(const Config& c) {
   const Config::Augment& a = c.augment;
   if (a.mixup == 0 && a.cutmix == 0) return;
   const char* key = a.mixup > 0 ? "augment.mixup" : "augment.cutmix";
+  for (const auto& [name, alpha] :
+       {std::pair{"augment.mixup", a.mixup}, std::pair{"augment.cutmix", a.cutmix}}) {
+    require(alpha == 0 || alpha >= 1e-6, name, " = ", alpha,
+            " is too small to draw with: 0 for off, or at least 1e-6");
+  }
   require(c.prc.form == "none", "prc.form = \"", c.prc.form, "\" compares what patches show, but ",
           key, " mixes images: set it to 0, or prc.form=none");
   const int64_t part = a.mix_images > 0 ? a.mix_images : c.train.batch;

@@ -4,6 +4,7 @@
 
 #include "nn/module.h"
 #include "train/model.h"
+#include "train/multi_labels.h"
 
 namespace train {
 
@@ -106,10 +107,18 @@ Evaluation evaluate(Inference& inference, const Config& config, data::Loader& lo
   return sum.result();
 }
 
-Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset) {
+Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+                    MultiLabelSum* several) {
   Inference inference(vmoe);
   data::Loader loader = data::Loader::evaluation(dataset, evaluation_loader(config));
-  return evaluate(inference, config, loader);
+  if (several == nullptr) return evaluate(inference, config, loader);
+  EvaluationSum sum(classification_loss(config));
+  while (const data::Batch* batch = loader.next()) {
+    const Tensor logits = inference.run(pixels_of(*batch, config)).logits;
+    sum.add(logits, batch->labels);
+    several->add(logits, dataset, batch->samples);
+  }
+  return sum.result();
 }
 
 }  // namespace train

@@ -94,7 +94,10 @@ class EvaluationSum {
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
                     const volatile std::sig_atomic_t* stop = nullptr);
 
-// The same over config.eval.limit images of a data set, or all.
-Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset);
+// The same over config.eval.limit images of a data set, or all. With `several`, which may be null,
+// it also counts towards that.
+class MultiLabelSum;
+Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+                    MultiLabelSum* several = nullptr);
 
 }  // namespace train

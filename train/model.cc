@@ -204,6 +204,10 @@ data::LoaderOptions training_loader(const Config& config) {
   a.flip = config.augment.flip;
   a.randaugment = {dialect_of(config.augment.randaugment), config.augment.randaugment_layers,
                    config.augment.randaugment_magnitude};
+  a.jitter = {config.augment.jitter_brightness, config.augment.jitter_contrast,
+              config.augment.jitter_saturation, config.augment.jitter_hue};
+  a.erasing = config.augment.erasing;
+  o.repeats = config.augment.repeats;
   o.view_b = a;
   if (config.augment.area_min_b > 0) o.view_b.area_min = config.augment.area_min_b;
   if (config.augment.area_max_b > 0) o.view_b.area_max = config.augment.area_max_b;
@@ -229,6 +233,7 @@ data::LoaderOptions audit_loader(const Config& config, uint64_t seed) {
   data::LoaderOptions o = training_loader(config);
   o.two_view = true;
   o.batch = std::max<int64_t>(1, config.eval.batch / 2);
+  o.repeats = 1;
   o.limit = config.eval.limit;
   o.shuffle = false;
   o.seed = seed;
@@ -260,13 +265,15 @@ std::vector<std::string> known_class_names(const LoadedModel& loaded) {
     std::istringstream lines(text->second);
     for (std::string line; std::getline(lines, line);) names.push_back(line);
   }
-  if (names.size() != static_cast<size_t>(loaded.config.model.classes)) names.clear();
+  if (names.size() > static_cast<size_t>(loaded.config.model.classes)) names.clear();
   return names;
 }
 
 std::vector<std::string> class_names(const LoadedModel& loaded) {
   std::vector<std::string> names = known_class_names(loaded);
-  return names.empty() ? data::number_names(loaded.config.model.classes) : names;
+  const std::vector<std::string> numbers = data::number_names(loaded.config.model.classes);
+  for (size_t c = names.size(); c < numbers.size(); ++c) names.push_back(numbers[c]);
+  return names;
 }
 
 Tensor pixels_of(const data::Batch& batch, const Config& config) {

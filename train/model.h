@@ -71,7 +71,8 @@ data::LoaderOptions audit_loader(const Config& config, uint64_t seed);
 double pixel_unit(const Config& config, int64_t channel);
 double black_value(const Config& config, int64_t channel);
 
-// Names of the classes, from the weights' metadata; numbers, or nothing, where it has none.
+// Names of the classes, from the weights' metadata. class_names: one for each class of the model,
+// numbers where there is none. known_class_names: those of the training data, which may be fewer.
 std::vector<std::string> class_names(const LoadedModel& loaded);
 std::vector<std::string> known_class_names(const LoadedModel& loaded);
 

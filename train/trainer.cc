@@ -92,8 +92,10 @@ void Trainer::load_newest() {
         text == found.metadata.end()
             ? "the config hash " + found.state.config_hash + " is now " + state_.config_hash
             : changed_values(parse_config(text->second, found.path, Origin::kFile), config_);
-    engine::fail(ErrorKind::kValue, dir, ": its checkpoint was made with other settings (", changed,
-                 "): resume with the settings in its config.toml");
+    // Another hash and the same values: settings that did not exist then have their defaults.
+    check(changed.empty(), ErrorKind::kValue, dir,
+          ": its checkpoint was made with other settings (", changed,
+          "): resume with the settings in its config.toml");
   }
   check(found.state.extra == state_.extra, ErrorKind::kValue, dir,
         ": its checkpoint was made with other training data (", found.state.extra, ", now ",

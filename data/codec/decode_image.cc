@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 
@@ -112,6 +113,9 @@ void decode_image(Bytes bytes, const std::string& path, ImageU8& out, JpegDialec
 }
 
 void read_bytes(const std::string& path, std::vector<uint8_t>& bytes) {
+  std::error_code ignored;
+  check(!std::filesystem::exists(path, ignored) || std::filesystem::is_regular_file(path, ignored),
+        ErrorKind::kFormat, path, ": is no file that can be read");
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   check(file.good(), ErrorKind::kIo, path, ": cannot be read: ", std::strerror(errno));
   const auto size = static_cast<int64_t>(file.tellg());

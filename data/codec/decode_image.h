@@ -24,7 +24,7 @@ ImageU8 read_image_header(std::span<const uint8_t> bytes, const std::string& pat
 void decode_image(std::span<const uint8_t> bytes, const std::string& path, ImageU8& out,
                   JpegDialect jpeg = JpegDialect::kAccurate);
 
-// The whole of a file. Error(kIo).
+// The whole of a file. Error(kIo), Error(kFormat) for a folder, a pipe and the like.
 void read_bytes(const std::string& path, std::vector<uint8_t>& bytes);
 
 }  // namespace data

@@ -16,27 +16,25 @@ using Names = std::vector<std::string>;
 
 // UTF-8 in its form, without control characters: what metadata and logs can hold.
 bool is_plain_text(const std::string& text) {
-  size_t more = 0;  // continuation bytes that must follow
+  size_t more = 0;                // continuation bytes that must follow
+  int least = 0x80, most = 0xBF;  // of the next one: no overlong forms, no surrogates
   for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
+    const int byte = static_cast<unsigned char>(c);
     if (more > 0) {
-      if ((byte & 0xC0) != 0x80) return false;
+      if (byte < least || byte > most) return false;
+      least = 0x80, most = 0xBF;
       --more;
     } else if (byte < 0x20 || byte == 0x7f || (byte >= 0x80 && (byte < 0xC2 || byte > 0xF4))) {
       return false;
     } else {
       more = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC2 ? 1 : 0;
+      if (byte == 0xE0) least = 0xA0;
+      if (byte == 0xED) most = 0x9F;
+      if (byte == 0xF0) least = 0x90;
+      if (byte == 0xF4) most = 0x8F;
     }
   }
   return more == 0;
-}
-
-std::string ending_of(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
-  return ending;
 }
 
 bool is_one_of(const std::string& ending, const Names& endings) {
@@ -55,6 +53,14 @@ int64_t plain_number(const std::string& text) {
 }
 
 }  // namespace
+
+std::string ending_of(const fs::path& path) {
+  std::string ending = path.extension().string();
+  std::ranges::transform(ending, ending.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  return ending;
+}
 
 Names folders_in(const fs::path& folder) {
   Names names;

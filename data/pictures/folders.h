@@ -9,6 +9,9 @@
 // What the kinds that are made of picture files have in common.
 namespace data {
 
+// The ending of a name in small letters: ".jpg".
+std::string ending_of(const std::filesystem::path& path);
+
 // Sorted names of the folders in a folder, hidden ones left out. Error(kIo) where it cannot be
 // listed, Error(kFormat) for a name that is no plain UTF-8.
 std::vector<std::string> folders_in(const std::filesystem::path& folder);
@@ -35,9 +38,10 @@ std::vector<ListedPicture> pictures_by_class(const std::filesystem::path& folder
 // The pictures of `folder`, whose classes are in `labels`, a text file. Each line is a class, for
 // the files in the order of their names, or a file name (its ending may be missing) and a class,
 // parted by blanks, tabs or a comma, what follows is not read; a first line "ImageId,..." is a
-// heading. A class is one of `classes`, or its number from 0. In the order of the names.
+// heading. A class is one of `classes`, or, where no line has one, its number from 0. In
+// the order of the names.
 // Error(kFormat) naming file and line: a class or a file that is not there, a file named twice, a
-// picture without a line.
+// picture without a line, lines of both kinds.
 std::vector<ListedPicture> pictures_by_label_file(const std::filesystem::path& folder,
                                                   const std::filesystem::path& labels,
                                                   const std::vector<std::string>& classes);

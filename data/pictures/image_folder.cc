@@ -31,8 +31,8 @@ std::unique_ptr<Dataset> open_image_folder(const std::string& path, Split split,
   const fs::path root = existing_folder("image-folder", path, kLayout);
   const fs::path train = one_of(root, {"train"});
   fs::path folder = split == Split::kTrain ? train : one_of(root, {"test", "val"});
-  const bool known = !options.classes.empty() && split == Split::kTest;
-  if (known && folder.empty() && train.empty()) folder = root;
+  const bool known = !options.classes.empty();
+  if (known && split == Split::kTest && folder.empty() && train.empty()) folder = root;
   check(known || !train.empty(), ErrorKind::kIo, "image-folder: ", path, " has no folder train");
   check(!folder.empty(), ErrorKind::kIo, "image-folder: ", path, " has no folder ",
         split == Split::kTrain ? "train" : "test and no folder val");
@@ -43,7 +43,9 @@ std::unique_ptr<Dataset> open_image_folder(const std::string& path, Split split,
     listing.pictures = pictures_by_class(folder, listing.classes);
     return listing;
   };
+  // Also those that are not there: they may come.
   std::vector<fs::path> watched = {folder};
+  if (split == Split::kTest) watched.push_back(root / "test");
   if (!known && folder != train) watched.push_back(train);  // for the classes
   return open_listed({"image-folder", path, path, split, watched}, options, list);
 }

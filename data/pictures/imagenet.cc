@@ -64,10 +64,11 @@ std::unique_ptr<Dataset> open(const Layout& layout, const std::string& text, Spl
                               const OpenOptions& options) {
   const auto [path, labels] = path_and_labels(text);
   const fs::path root = existing_folder(layout.kind, path, layout.expected);
-  const bool known = !options.classes.empty() && split == Split::kTest;
+  const bool known = !options.classes.empty();
   std::error_code ignored;
-  check(known || fs::is_directory(root / "train", ignored), ErrorKind::kIo, layout.kind, ": ", path,
-        " has no folder train, expected ", layout.expected);
+  check((known && split == Split::kTest) || fs::is_directory(root / "train", ignored),
+        ErrorKind::kIo, layout.kind, ": ", path, " has no folder train, expected ",
+        layout.expected);
   const auto list = [&, path = path, labels = labels] {
     Listing listing{known ? options.classes : folders_in(root / "train"), {}};
     check(!listing.classes.empty(), ErrorKind::kFormat, (root / "train").string(),

@@ -5,12 +5,11 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
+#include "data/binary.h"
 #include "data/hash.h"
 
 namespace data {
@@ -19,15 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Raise the number whenever what is stored changes.
-constexpr std::string_view kHeading = "robustmoe index 1\n";
+constexpr std::string_view kHeading = "robustmoe index 2\n";
 constexpr size_t kSamples = 1024;
-
-// What a file or folder looked like; -1 where there was none.
-struct Seen {
-  std::string path;
-  int64_t nanoseconds = 0, bytes = 0;
-  bool operator==(const Seen&) const = default;
-};
 
 Seen look(const std::string& path) {
   struct stat status = {};
@@ -37,82 +29,30 @@ Seen look(const std::string& path) {
           folder ? 0 : int64_t{status.st_size}};
 }
 
-std::vector<Seen> look_at(const IndexRequest& request, const std::vector<ListedPicture>& pictures) {
-  std::vector<Seen> seen;
-  for (const fs::path& watched : request.watched) {
-    seen.push_back(look(watched.string()));
-    std::error_code trouble;
-    for (fs::recursive_directory_iterator it(watched, trouble), end; !trouble && it != end;
-         it.increment(trouble)) {
-      if (it->is_directory()) seen.push_back(look(it->path().string()));
-    }
+// The folders in a folder and below, as they are listed: links are followed to class folders, not
+// below them; what is hidden is not looked at. False where the system refuses.
+bool look_below(const fs::path& folder, bool follow, std::vector<Seen>& seen) {
+  std::error_code trouble;
+  for (fs::directory_iterator it(folder, trouble), end; !trouble && it != end;
+       it.increment(trouble)) {
+    std::error_code ignored;
+    const bool hidden = it->path().filename().string().starts_with('.');
+    if (hidden || !it->is_directory(ignored) || (!follow && it->is_symlink(ignored))) continue;
+    seen.push_back(look(it->path().string()));
+    if (!look_below(it->path(), /*follow=*/false, seen)) return false;
   }
-  const size_t samples = std::min(kSamples, pictures.size());
+  return !trouble;
+}
+
+std::vector<Seen> look_at_pictures(const PictureIndex& index) {
+  std::vector<Seen> seen;
+  for (const std::string& path : index.skipped_paths) seen.push_back(look(path));
+  const size_t count = index.pictures.size(), samples = std::min(kSamples, count);
   for (size_t i = 0; i < samples; ++i) {
-    seen.push_back(look(pictures[i * pictures.size() / samples].path));
+    seen.push_back(look(index.pictures[i * count / samples].path));
   }
   return seen;
 }
-
-class Writer {
- public:
-  template <class T>
-  void number(T value) {
-    static_assert(std::is_integral_v<T>);
-    out_.append(reinterpret_cast<const char*>(&value), sizeof value);
-  }
-  void text(const std::string& value) {
-    number(static_cast<uint32_t>(value.size()));
-    out_ += value;
-  }
-  void texts(const std::vector<std::string>& values) {
-    number(static_cast<uint64_t>(values.size()));
-    for (const std::string& value : values) text(value);
-  }
-  const std::string& out() const { return out_; }
-
- private:
-  std::string out_;
-};
-
-// Gives zeros and empty texts where the data ends, and then good() is false.
-class Reader {
- public:
-  explicit Reader(std::string_view in) : in_(in) {}
-  template <class T>
-  T number() {
-    T value = 0;
-    if (take(sizeof value)) std::memcpy(&value, in_.data() + at_ - sizeof value, sizeof value);
-    return value;
-  }
-  std::string text() {
-    const size_t size = number<uint32_t>();
-    return take(size) ? std::string(in_.substr(at_ - size, size)) : std::string();
-  }
-  // A count of things of which each takes at least `least` bytes.
-  size_t count(size_t least) {
-    const auto n = number<uint64_t>();
-    good_ = good_ && n <= (in_.size() - at_) / least;
-    return good_ ? static_cast<size_t>(n) : 0;
-  }
-  std::vector<std::string> texts() {
-    std::vector<std::string> values(count(4));
-    for (std::string& value : values) value = text();
-    return values;
-  }
-  bool good() const { return good_; }
-  bool at_end() const { return good_ && at_ == in_.size(); }
-
- private:
-  bool take(size_t bytes) {
-    good_ = good_ && bytes <= in_.size() - at_;
-    if (good_) at_ += bytes;
-    return good_;
-  }
-  std::string_view in_;
-  size_t at_ = 0;
-  bool good_ = true;
-};
 
 fs::path file_of(const IndexRequest& request) {
   const fs::path folder = cache_folder();
@@ -154,21 +94,33 @@ fs::path cache_folder() {
   return {};
 }
 
+std::vector<Seen> look_at(const IndexRequest& request) {
+  std::vector<Seen> seen;
+  for (const fs::path& watched : request.watched) {
+    seen.push_back(look(watched.string()));
+    std::error_code ignored;
+    if (fs::is_directory(watched, ignored) && !look_below(watched, /*follow=*/true, seen))
+      return {};
+  }
+  return seen;
+}
+
 std::optional<PictureIndex> load_index(const IndexRequest& request) {
   const std::string file = contents(file_of(request));
   if (!file.starts_with(kHeading)) return std::nullopt;
-  Reader head(std::string_view(file).substr(kHeading.size()));
+  BinaryReader head(std::string_view(file).substr(kHeading.size()));
   const auto hash = head.number<uint64_t>();
   const std::string_view body =
       std::string_view(file).substr(std::min(file.size(), kHeading.size() + sizeof hash));
   if (!head.good() || hash_text(body) != hash) return std::nullopt;
-  Reader in(body);
+  BinaryReader in(body);
   if (in.text() != request.key) return std::nullopt;
   PictureIndex index;
   index.height = in.number<int64_t>();
   index.width = in.number<int64_t>();
   index.classes = in.texts();
   index.skipped = in.texts();
+  index.skipped_paths = in.texts();
   std::vector<Seen> seen(in.count(20));
   for (Seen& one : seen) {
     one.path = in.text();
@@ -188,18 +140,21 @@ std::optional<PictureIndex> load_index(const IndexRequest& request) {
   return index;
 }
 
-bool store_index(const IndexRequest& request, const PictureIndex& index) {
+bool store_index(const IndexRequest& request, const PictureIndex& index,
+                 const std::vector<Seen>& before) {
   const fs::path path = file_of(request);
   std::error_code trouble;
-  if (path.empty()) return false;
+  if (path.empty() || (before.empty() && !request.watched.empty())) return false;
   fs::create_directories(path.parent_path(), trouble);
-  Writer body;
+  BinaryWriter body;
   body.text(request.key);
   body.number(index.height);
   body.number(index.width);
   body.texts(index.classes);
   body.texts(index.skipped);
-  const std::vector<Seen> seen = look_at(request, index.pictures);
+  body.texts(index.skipped_paths);
+  std::vector<Seen> seen = look_at_pictures(index);
+  seen.insert(seen.end(), before.begin(), before.end());
   body.number(static_cast<uint64_t>(seen.size()));
   for (const Seen& one : seen) {
     body.text(one.path);
@@ -213,7 +168,7 @@ bool store_index(const IndexRequest& request, const PictureIndex& index) {
     body.number(picture.label);
     body.text(picture.path.substr(common.size()));
   }
-  Writer head;
+  BinaryWriter head;
   head.number(hash_text(body.out()));
   const fs::path unfinished = path.string() + "." + std::to_string(::getpid());
   {

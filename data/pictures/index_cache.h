@@ -15,8 +15,15 @@ namespace data {
 struct PictureIndex {
   std::vector<std::string> classes;
   std::vector<ListedPicture> pictures;
-  int64_t height = 0, width = 0;  // of all pictures; 0 where they differ
-  std::vector<std::string> skipped;
+  int64_t height = 0, width = 0;                    // of all pictures; 0 where they differ
+  std::vector<std::string> skipped, skipped_paths;  // why each was left out; its file
+};
+
+// What a file or folder looked like; -1 where there was none.
+struct Seen {
+  std::string path;
+  int64_t nanoseconds = 0, bytes = 0;
+  bool operator==(const Seen&) const = default;
 };
 
 // What an index is of. `key` tells indexes apart: everything that was asked for, as text.
@@ -30,13 +37,19 @@ struct IndexRequest {
 // of them is set.
 std::filesystem::path cache_folder();
 
-// The index that was stored, unless there is none, or something has changed since: a folder's
-// entries (by its time of change), a watched file, or one of up to 1,024 pictures spread over the
-// set (by time and size). A picture rewritten in place can thus go unnoticed until it is read. An
-// index that is damaged or of another version is none.
+// How the watched folders and files look now: to be asked before they are listed, so that what
+// comes while they are is noticed later. Empty where they cannot all be looked at.
+std::vector<Seen> look_at(const IndexRequest& request);
+
+// The index that was stored, unless there is none, or something has changed since `look_at`: a
+// folder's entries (by its time of change), a watched file, a picture that was left out, or one of
+// up to 1,024 others spread over the set (by time and size). A picture rewritten in place can thus
+// go unnoticed until it is read. An index that is damaged or of another version is none.
 std::optional<PictureIndex> load_index(const IndexRequest& request);
 
-// Stores it, in one piece or not at all; false where it cannot be written.
-bool store_index(const IndexRequest& request, const PictureIndex& index);
+// Stores it, in one piece or not at all; false where it cannot be written, or `before` is empty
+// though something is watched.
+bool store_index(const IndexRequest& request, const PictureIndex& index,
+                 const std::vector<Seen>& before = {});
 
 }  // namespace data

@@ -30,6 +30,7 @@ Names read_lines(const fs::path& path) {
     text.resize(before + static_cast<size_t>(got));
   }
   Names lines;
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // some editors begin UTF-8 so
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     lines.push_back(text.substr(begin, end - begin));
@@ -66,12 +67,14 @@ class Directory {
       files_.emplace(file.stem().string(), i);
     }
   }
-  int32_t label(const std::string& name, const std::string& where) const {
+  bool is_class(const std::string& name) const { return classes_.contains(name); }
+  // The class of a name, or of a number in a file where none is a name.
+  int32_t label(const std::string& name, bool numbers, const std::string& where) const {
     const auto found = classes_.find(name);
     if (found != classes_.end()) return found->second;
     int32_t number = 0;
     const auto [end, trouble] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (trouble != std::errc() || end != name.data() + name.size() || number < 0) {
+    if (!numbers || trouble != std::errc() || end != name.data() + name.size() || number < 0) {
       return class_of(names_, name, where);  // throws
     }
     check(number < static_cast<int32_t>(names_.size()), ErrorKind::kFormat, where, ": class ",
@@ -104,16 +107,25 @@ std::vector<ListedPicture> pictures_by_label_file(const fs::path& folder, const 
   for (const std::string& file : files) pictures.push_back({file, -1});
   const Names lines = read_lines(labels);
   size_t next = 0;  // file, where lines are classes alone
+  bool numbers = true, with_names = false;
+  for (const std::string& line : lines) {
+    const auto [first, second] = two_words(line);
+    numbers = numbers && !directory.is_class(second.empty() ? first : second);
+  }
   for (size_t i = 0; i < lines.size(); ++i) {
     const auto [first, second] = two_words(lines[i]);
     if (first.empty() || (i == 0 && first == "ImageId")) continue;
     const std::string where = labels.string() + ": line " + std::to_string(i + 1);
+    if (next == 0 && !with_names) with_names = !second.empty();
+    check(with_names == !second.empty(), ErrorKind::kFormat, where,
+          with_names ? ": a class without a file name, as the lines before have"
+                     : ": a file name, which the lines before do not have");
     check(!second.empty() || next < files.size(), ErrorKind::kFormat, where,
           ": more classes than the ", files.size(), " pictures of ", folder.string());
     const size_t at = second.empty() ? next++ : directory.file(first, where);
     check(pictures[at].label < 0, ErrorKind::kFormat, where, ": a second class for ",
           fs::path(files[at]).filename().string(), "; remove one");
-    pictures[at].label = directory.label(second.empty() ? first : second, where);
+    pictures[at].label = directory.label(second.empty() ? first : second, numbers, where);
   }
   for (const ListedPicture& picture : pictures) {
     check(picture.label >= 0, ErrorKind::kFormat, labels.string(), ": has no class for ",

@@ -112,6 +112,7 @@ PictureIndex make_index(Listing listing, const std::string& kind, const OpenOpti
       check(options.skip_bad, ErrorKind::kFormat, found.problems[i],
             "; repair or remove it, or leave bad pictures out with --skip-bad-images");
       index.skipped.push_back(found.problems[i]);
+      index.skipped_paths.push_back(listing.pictures[i].path);
       continue;
     }
     const auto [height, width] = found.sizes[i];
@@ -150,8 +151,9 @@ std::unique_ptr<Dataset> open_listed(const ListRequest& request, const OpenOptio
     if (auto stored = load_index(wanted)) {
       index = std::move(*stored);
     } else {
+      const std::vector<Seen> before = look_at(wanted);
       index = make_index(list(), request.kind, options);
-      if (index.pictures.size() >= kLargeSet) store_index(wanted, index);
+      if (index.pictures.size() >= kLargeSet) store_index(wanted, index, before);
     }
     if (options.skipped != nullptr) *options.skipped = index.skipped;
   }

@@ -18,6 +18,7 @@ class PictureFiles final : public Dataset {
   const Info& info() const override { return info_; }
   int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
   int64_t label(int64_t) const override { return 0; }
+  std::string path(int64_t i) const override { return paths_.at(static_cast<size_t>(i)); }
   void read(int64_t i, ImageU8& out) const override;
 
  private:

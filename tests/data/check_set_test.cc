@@ -155,6 +155,11 @@ TEST_CASE("check_set: exactly what was damaged is found") {
   CHECK(data::compare_facts(labels, kClasses, list, "f") ==
         std::vector<std::string>{"train train/ape/0.jpg: class ape is now cat"});
 
+  auto odd = before;
+  odd[0].name = "a\tb\nc\\d.jpg";
+  const std::vector<std::string> names = {"a\tpe", "cat"};
+  CHECK(data::compare_facts(odd, names, data::facts_text(odd, names), "f").empty());
+
   const auto refused = [&](const std::string& text) {
     return error_of([&] { data::compare_facts(before, kClasses, text, "some/list"); });
   };

@@ -20,7 +20,7 @@ TEST_CASE("open_dataset: an unknown kind names the nearest one and all") {
   CHECK(caught.has("unknown kind \"cifar01\""));
   CHECK(caught.has("did you mean \"cifar10:\"?"));
   CHECK(caught.has(
-      "cifar10, cifar100, flowers102, idx, image-folder, imagenet, tiny-imagenet, shapes"));
+      "cifar10, cifar100, flowers102, idx, image-folder, imagenet, packed, tiny-imagenet, shapes"));
   CHECK(error_of([] { open_dataset("/data/cifar", Split::kTrain); }).has("expected KIND:PATH"));
   CHECK(error_of([] { open_dataset("", Split::kTrain); }).kind == ErrorKind::kValue);
 }

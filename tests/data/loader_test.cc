@@ -177,6 +177,61 @@ TEST_CASE("loader: a training stream goes through every epoch once") {
   CHECK(take(Loader(set, options), 1)[0].samples == std::vector<int64_t>{0, 1, 2, 0, 1, 2, 0, 1});
 }
 
+TEST_CASE("loader: repeated images are neighbours in crops of their own") {
+  const auto set = open_dataset("shapes:size=32,train=50,test=10", Split::kTrain);
+  LoaderOptions options = two_view_options();
+  options.batch = 10;
+  const std::vector<Batch> plain = take(Loader(*set, options), 10);
+  options.repeats = 4;
+  const std::vector<Batch> batches = take(Loader(*set, options), 20);
+  std::vector<int64_t> straight, seen;
+  for (const Batch& batch : plain) {
+    straight.insert(straight.end(), batch.samples.begin(), batch.samples.end());
+  }
+  for (const Batch& batch : batches) {
+    seen.insert(seen.end(), batch.samples.begin(), batch.samples.end());
+  }
+  // Each image of the straight order four times, over the borders of batches and epochs.
+  for (size_t i = 0; i < seen.size(); ++i) CHECK(seen[i] == straight[i / 4]);
+  const size_t view = 3 * 32 * 32, pair = 2 * view;
+  CHECK(std::memcmp(batches[0].pixels.data(), batches[0].pixels.data() + pair,
+                    view * sizeof(float)) != 0);
+  for (const int64_t step : {1, 7}) {
+    Loader later(*set, options, step);
+    CHECK(same_bits(*later.next(), batches[static_cast<size_t>(step)]));
+  }
+  options.repeats = 0;
+  CHECK(error_of([&] { Loader(*set, options); }).has("repeats 0, expected 1 or more"));
+}
+
+TEST_CASE("loader: jitter and erasing change views, and nothing else") {
+  const auto set = open_dataset("shapes:size=32,train=50,test=10", Split::kTrain);
+  LoaderOptions options = two_view_options();
+  const Batch plain = take(Loader(*set, options), 1)[0];
+  options.view_a.jitter = options.view_b.jitter = {0.4, 0.4, 0.4, 0.1};
+  const Batch jittered = take(Loader(*set, options), 1)[0];
+  CHECK(jittered.pixels != plain.pixels);
+  CHECK(jittered.match == plain.match);
+  CHECK(jittered.samples == plain.samples);
+  options.view_a.jitter = options.view_b.jitter = {};
+  options.view_a.erasing = options.view_b.erasing = 1;
+  const Batch erased = take(Loader(*set, options), 1)[0];
+  CHECK(erased.match == plain.match);
+  int64_t zeros = 0, other = 0;
+  for (size_t i = 0; i < plain.pixels.size(); ++i) {
+    zeros += erased.pixels[i] == 0;
+    other += erased.pixels[i] != 0 && erased.pixels[i] != plain.pixels[i];
+  }
+  CHECK(other == 0);
+  const auto all = static_cast<double>(plain.pixels.size());
+  CHECK(static_cast<double>(zeros) == doctest::Approx(0.17 * all).epsilon(0.3));
+  options.view_a.erasing = 2;
+  CHECK(error_of([&] { Loader(*set, options); }).has("erasing 2, expected 0 to 1"));
+  options.view_a.erasing = 0;
+  options.view_a.jitter.hue = 0.6;
+  CHECK(error_of([&] { Loader(*set, options); }).has("the last at most 0.5"));
+}
+
 TEST_CASE("loader: an evaluation stream holds each image once, in order") {
   const auto set = counting_set(20, 4);
   LoaderOptions options;

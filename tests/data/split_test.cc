@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
+#include "data/names.h"
 #include "tests/data/temp_folder.h"
 
 using data::parse_split;
@@ -71,9 +74,10 @@ TEST_CASE("split: a part has the images of the whole") {
 }
 
 TEST_CASE("split: what is none is refused") {
-  for (const char* wrong : {"", "val", "Train", "train[", "train[]", "train[5]", "train[:x]",
-                            "train[:101%]", "train[:5%", "train[:5%]x", "train[1:2:3]", "[:5]",
-                            "train [:5]", "train[: 5]", "train[:99999999999999999999]"}) {
+  for (const char* wrong :
+       {"", "val", "Train", "train[", "train[]", "train[5]", "train[:x]", "train[:101%]",
+        "train[-101%:]", "train[-9223372036854775808%:]", "train[:5%", "train[:5%]x",
+        "train[1:2:3]", "[:5]", "train [:5]", "train[: 5]", "train[:99999999999999999999]"}) {
     CAPTURE(wrong);
     const auto error = error_of([&] { parse_split(wrong); });
     CHECK(error.kind == engine::ErrorKind::kValue);
@@ -83,4 +87,30 @@ TEST_CASE("split: what is none is refused") {
       [] { data::open_dataset("shapes:size=16,train=20,test=10", parse_split("train[:1%]")); });
   CHECK(empty.kind == engine::ErrorKind::kValue);
   CHECK(empty.has("train[:1%] is empty: images 0 to 0 of 20"));
+}
+
+TEST_CASE("classes of a model: labels are its, whatever the order and the kind") {
+  const std::string spec = "shapes:size=16,train=30,test=10";
+  const auto plain = data::open_dataset(spec, Split::kTrain);
+  std::vector<std::string> turned = plain->info().class_names;
+  std::reverse(turned.begin(), turned.end());
+  turned.emplace_back("one more");
+  for (const char* split : {"train", "test", "train[:50%]"}) {
+    const auto own = data::open_dataset(spec, parse_split(split));
+    const auto set = data::open_dataset(spec, parse_split(split), {.classes = turned});
+    CHECK(set->info().classes == 11);
+    CHECK(set->info().class_names == turned);
+    for (int64_t i = 0; i < set->size(); ++i) {
+      CHECK(turned[static_cast<size_t>(set->label(i))] ==
+            own->info().class_names[static_cast<size_t>(own->label(i))]);
+    }
+  }
+  turned.erase(turned.begin());
+  CHECK(error_of([&] {
+          data::open_dataset(spec, Split::kTrain, {.classes = turned});
+        }).has("which the model does not know; the nearest is "));
+  // Numbers say nothing about order.
+  const auto numbered =
+      data::open_dataset(spec, Split::kTrain, {.classes = data::number_names(10)});
+  CHECK(labels_of(*numbered) == labels_of(*plain));
 }

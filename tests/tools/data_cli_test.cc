@@ -90,8 +90,8 @@ TEST_CASE("data: what cannot work is one line") {
   const TempFolder folder;
   fill(folder);
   const std::string with = " --data image-folder:" + folder.path();
-  check_fails("data", 2, {"data does: info, check"});
-  check_fails("data mend" + with, 2, {"data does: info, check"});
+  check_fails("data", 2, {"data does: info, check, pack"});
+  check_fails("data mend" + with, 2, {"data does: info, check, pack"});
   check_fails("data info", 2, {"--data"});
   check_fails("data check" + with + " --against /none", 1, {"/none"});
   check_fails("data check" + with + " --against " + (folder / "val/cat/e.jpg"), 1,

@@ -294,6 +294,7 @@ TEST_CASE("config: what concerns several keys") {
       {{"augment.mixup=0.2", "prc.form=paper", "data.two_view=true"},
        "prc.form = \"paper\" compares what patches show, but augment.mixup mixes images: set it to "
        "0, or prc.form=none"},
+      {{"augment.cutmix=1e-310"}, "augment.cutmix = 1e-310 is too small to draw with: 0 for off"},
       {{"augment.cutmix=1", "augment.mix_images=96"},
        "augment.mix_images = 96 is not a divisor of train.batch = 128: change one of them"},
       {{"augment.cutmix=1", "augment.mix_images=1"},

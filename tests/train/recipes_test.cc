@@ -131,6 +131,7 @@ TEST_CASE("recipes: fine-tuning has the published values, not those of the pre-t
     CHECK(config.train.batch == 1024);
     CHECK(config.moe.expert_dropout == 0);
     CHECK(config.moe.capacity_factor == 1.5);
+    CHECK(config.moe.eval_capacity_factor == 1.5);
     CHECK(config.augment.randaugment == "none");
     CHECK(config.augment.mixup == 0);
     CHECK_FALSE(config.model.pre_logits);

@@ -9,6 +9,7 @@
 
 #include "data/codec/decode_jpeg.h"
 #include "data/codec/encode_image.h"
+#include "data/packed/packed.h"
 #include "data/pictures/picture_files.h"
 #include "engine/core/op_times.h"
 #include "engine/core/rng.h"
@@ -22,16 +23,6 @@ namespace tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-int64_t between(const Options& options, const char* name, int64_t least, int64_t most) {
-  const int64_t value = options.integer(name);
-  if (value < least || value > most) {
-    throw UsageError(std::string("bench: --") + name + " is " + options.get(name) +
-                     ", expected an integer from " + std::to_string(least) + " to " +
-                     std::to_string(most));
-  }
-  return value;
-}
 
 struct Size {
   int64_t width = 0, height = 0;
@@ -74,7 +65,7 @@ data::ImageU8 made_up(const Size& size, const engine::RngKey& key) {
         const double value = std::sin(2 * M_PI * (at + wave.phase));
         for (int c = 0; c < 3; ++c) sum[c] += wave.height[c] * value;
       }
-      const double grain = 12 * rng.uniform(-1, 1);
+      const double grain = 7 * rng.uniform(-1, 1);
       for (int c = 0; c < 3; ++c) {
         image.at(y, x)[c] = static_cast<uint8_t>(std::min(255.0, std::max(0.0, sum[c] + grain)));
       }
@@ -83,37 +74,61 @@ data::ImageU8 made_up(const Size& size, const engine::RngKey& key) {
   return image;
 }
 
-// A folder that is there as long as the object, with JPEG files.
+// A new folder that is there as long as the object.
+class Folder {
+ public:
+  Folder() {
+    std::error_code trouble;
+    const fs::path where = fs::temp_directory_path(trouble);
+    std::string pattern = (where / "robustmoe-bench-XXXXXX").string();
+    engine::check(!trouble && mkdtemp(pattern.data()) != nullptr, engine::ErrorKind::kIo, pattern,
+                  ": cannot make a folder for pictures; set TMPDIR to a place that can be written");
+    path_ = pattern;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+// JPEG files in a folder of their own.
 class Pictures {
  public:
   Pictures(int64_t count, const Size& size, int quality) {
-    std::string pattern = (fs::temp_directory_path() / "robustmoe-bench-XXXXXX").string();
-    engine::check(mkdtemp(pattern.data()) != nullptr, engine::ErrorKind::kIo, pattern,
-                  ": cannot make a folder for pictures");
-    folder_ = pattern;
     constexpr int64_t kDifferent = 32;  // drawing them takes longer than measuring
     for (int64_t i = 0; i < count; ++i) {
       const engine::RngKey key(static_cast<uint64_t>(i), engine::Purpose::kTest);
       if (i < kDifferent) jpegs_.push_back(data::encode_jpeg(made_up(size, key), quality));
       const std::vector<uint8_t>& jpeg = jpegs_[static_cast<size_t>(i % kDifferent)];
-      const std::string path = (folder_ / (std::to_string(i) + ".jpg")).string();
+      const std::string path = (folder_.path() / (std::to_string(i) + ".jpg")).string();
       train::write_file(path, {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
       paths.push_back(path);
       bytes += static_cast<int64_t>(jpeg.size());
     }
   }
-  ~Pictures() {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
+  // The files, or, at 256 pixels, a packed one.
+  std::unique_ptr<data::Dataset> open(const train::Config& config, bool packed) const {
+    auto plain = std::make_unique<data::PictureFiles>(paths, 3, train::jpeg_dialect(config));
+    if (!packed) return plain;
+    data::PackWriter writer((folder_.path() / "train.pack").string(), "bench", {"0"});
+    data::pack_set(*plain, {}, writer);
+    writer.finish();
+    data::OpenOptions options;
+    options.jpeg = train::jpeg_dialect(config);
+    return data::open_packed(folder_.path().string(), data::Split::kTrain, options);
   }
-  Pictures(const Pictures&) = delete;
-  Pictures& operator=(const Pictures&) = delete;
 
   std::vector<std::string> paths;
   int64_t bytes = 0;
 
  private:
-  fs::path folder_;
+  Folder folder_;
   std::vector<std::vector<uint8_t>> jpegs_;
 };
 
@@ -122,10 +137,10 @@ class Pictures {
 int bench_data(const Options& options) {
   const std::string json = options.get("json");
   if (!json.empty() && json != "-") check_writable(json);
-  const int64_t workers = between(options, "workers", 0, 1024),
-                seconds = between(options, "seconds", 1, 3600),
-                images = between(options, "images", 1, 100000),
-                quality = between(options, "quality", 1, 100);
+  const int64_t workers = options.integer("workers", 0, 1024),
+                seconds = options.integer("seconds", 1, 3600),
+                images = options.integer("images", 1, 100000),
+                quality = options.integer("quality", 1, 100);
   const Size size = size_from(options.get("size"));
   train::Config config = train::load_config(options.required("recipe"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
@@ -135,12 +150,12 @@ int bench_data(const Options& options) {
   train::validate(config);
 
   const Pictures files(images, size, static_cast<int>(quality));
-  const data::PictureFiles set(files.paths, 3, train::jpeg_dialect(config));
+  const std::unique_ptr<data::Dataset> set = files.open(config, options.has("packed"));
   data::LoaderOptions loading = train::training_loader(config);
   loading.workers = workers;
   loading.batch = 16;
   loading.limit = 0;
-  data::Loader loader(set, loading);
+  data::Loader loader(*set, loading);
   for (int64_t i = 0; i <= loading.prefetch; ++i) loader.next();
   const double start = engine::OpTimes::now_s();
   double passed = 0;
@@ -155,7 +170,8 @@ int bench_data(const Options& options) {
   std::ostream& text = json == "-" ? std::cerr : std::cout;
   text << config.recipe << ": " << rate << " images/s into " << views / sources << " view"
        << (views > sources ? "s" : "") << " of " << config.model.image_size << " px each, "
-       << workers << " workers; JPEG files of " << size.width << "x" << size.height << ", "
+       << workers << " workers; " << (options.has("packed") ? "packed at 256 px from " : "")
+       << "JPEG files of " << size.width << "x" << size.height << ", "
        << files.bytes / images / 1024 << " KiB each, by " << data::jpeg_decoder() << "\n";
   const train::Fields fields{{"recipe", config.recipe},
                              {"images_per_s", rate},
@@ -163,6 +179,7 @@ int bench_data(const Options& options) {
                              {"workers", workers},
                              {"images", sources},
                              {"seconds", passed},
+                             {"packed", static_cast<int64_t>(options.has("packed"))},
                              {"file_bytes", files.bytes / images},
                              {"decoder", std::string(data::jpeg_decoder())}};
   if (json == "-") {

@@ -31,15 +31,6 @@ void add_checkpoint_options(Options& options) {
 
 namespace {
 
-int64_t integer_from(const Options& options, const std::string& name, int64_t least, int64_t most) {
-  const int64_t value = options.integer(name);
-  if (value < least || value > most) {
-    throw UsageError("--" + name + " is " + std::to_string(value) + ", expected an integer from " +
-                     std::to_string(least) + " to " + std::to_string(most));
-  }
-  return value;
-}
-
 data::SplitPart split_from(const Options& options) {
   try {
     return data::parse_split(options.get("split"));
@@ -60,9 +51,9 @@ void check_fit(const train::Config& config, const data::Info& info, const std::s
 CheckpointInput open_checkpoint_input(const Options& options) {
   const std::string checkpoint = options.required("checkpoint"), spec = options.required("data");
   const data::SplitPart split = split_from(options);
-  const int64_t limit = integer_from(options, "limit", 0, int64_t{1} << 31);
-  const int64_t batch = options.has("batch") ? integer_from(options, "batch", 1, 1 << 20) : 0;
-  use_threads(integer_from(options, "threads", 0, 4096));
+  const int64_t limit = options.integer("limit", 0, int64_t{1} << 31);
+  const int64_t batch = options.has("batch") ? options.integer("batch", 1, 1 << 20) : 0;
+  use_threads(options.integer("threads", 0, 4096));
   if (options.has("json") && options.get("json") != "-") {
     check_apart(options.get("json"), checkpoint);
     check_writable(options.get("json"));

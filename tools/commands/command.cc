@@ -10,7 +10,7 @@ constexpr Command kCommands[] = {
     {"predict", "classify pictures and show which experts their patches go to", &run_predict},
     {"compare", "one table from several runs", &run_compare},
     {"export", "write a plain vision transformer under timm's names", &run_export},
-    {"data", "what a data set holds, and whether its files are whole", &run_data},
+    {"data", "what a data set holds, whether its files are whole; pack it", &run_data},
     {"bench", "measure the speed of training steps, or of the loader", &run_bench},
     {"recipes", "list the recipes, or print one with every value and its source", &run_recipes},
 };

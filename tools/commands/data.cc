@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/check_set.h"
 #include "data/dataset.h"
+#include "data/packed/packed.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
@@ -55,6 +57,11 @@ json json_of(const Range& range) {
   return {{"least", range.least}, {"median", range.median}, {"most", range.most}};
 }
 
+// Names of files need not be UTF-8.
+std::string json_text(const json& all) {
+  return all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 int data_info(const Options& options) {
   std::ostringstream text;
   json all;
@@ -79,7 +86,7 @@ int data_info(const Options& options) {
                                  {"classes", counts.size()},
                                  {"per_class", json_of(per_class)}};
   }
-  write_result(options, text.str(), all.dump());
+  write_result(options, text.str(), json_text(all));
   return 0;
 }
 
@@ -144,8 +151,13 @@ void describe_same(const std::vector<data::PictureFacts>& facts,
 
 int data_check(const Options& options) {
   const std::string save = options.get("save"), against = options.get("against");
-  if (!save.empty()) check_writable(save);
-  use_threads(options.integer("threads"));
+  if (!save.empty()) {
+    check_writable(save);
+    if (options.has("json") && options.get("json") != "-") {
+      check_other_file(save, options.get("json"));
+    }
+  }
+  use_threads(options.integer("threads", 0, 4096));
   std::vector<data::PictureFacts> facts;
   std::vector<std::string> classes;
   for (const OpenSet& open : open_splits(options.required("data"))) {
@@ -181,18 +193,48 @@ int data_check(const Options& options) {
   all["mislabelled"] = found.mislabelled;
   all["changed"] = found.changed;
   if (!save.empty()) train::write_file(save, data::facts_text(facts, classes));
-  write_result(options, text.str(), all.dump(-1, ' ', false, json::error_handler_t::replace));
+  write_result(options, text.str(), json_text(all));
   return found.problems() == 0 ? 0 : 1;
+}
+
+int data_pack(const Options& options) {
+  const std::string out = options.required("out");
+  const int64_t shorter = options.integer("size", 0, 65536),
+                quality = options.integer("quality", 1, 100);
+  use_threads(options.integer("threads", 0, 4096));
+  std::error_code trouble;
+  std::filesystem::create_directories(out, trouble);
+  engine::check(!trouble, engine::ErrorKind::kIo, out, ": cannot be made: ", trouble.message());
+  std::ostringstream text;
+  json all;
+  for (const OpenSet& open : open_splits(options.required("data"))) {
+    const std::string path = out + "/" + open.split + ".pack";
+    check_writable(path);
+    data::PackWriter writer(path, open.set->info().kind, open.set->info().class_names);
+    data::pack_set(*open.set, {shorter, static_cast<int>(quality)}, writer);
+    writer.finish();
+    text << path << ": " << open.set->size() << " images, " << writer.bytes() / 1024 / 1024
+         << " MiB\n";
+    all[open.split] = {{"images", open.set->size()}, {"bytes", writer.bytes()}};
+  }
+  text << "use it as --data packed:" << out << "\n";
+  write_result(options, text.str(), json_text(all));
+  return 0;
 }
 
 }  // namespace
 
 int run_data(int argc, char** argv) {
-  Options options("data", "what a data set holds (info), and whether its files are whole (check)");
-  options.add_positional("info|check", "what to do", 1);
+  Options options("data",
+                  "what a data set holds (info), whether its files are whole (check); pack it");
+  options.add_positional("info|check|pack", "what to do", 1);
   options.add_value("data", "data set", "", "KIND:PATH");
   options.add_value("save", "check: write a line for each picture, with its hash", "", "FILE");
   options.add_value("against", "check: compare with what --save wrote before", "", "FILE");
+  options.add_value("out", "pack: folder for train.pack and test.pack", "", "DIR");
+  options.add_value("size", "pack: shorter side of larger pictures; 0: keep all as they are", "256",
+                    "N");
+  options.add_value("quality", "pack: their JPEG quality", "90", "Q");
   options.add_value("threads", "threads; 0: all cores", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   if (!options.parse(argc, argv)) return 0;
@@ -202,7 +244,8 @@ int run_data(int argc, char** argv) {
   const std::string what = options.positional().empty() ? "" : options.positional()[0];
   if (what == "info") return data_info(options);
   if (what == "check") return data_check(options);
-  throw UsageError("data does: info, check");
+  if (what == "pack") return data_pack(options);
+  throw UsageError("data does: info, check, pack");
 }
 
 }  // namespace tools

@@ -127,6 +127,13 @@ int64_t Options::integer(const std::string& name) const {
   return *value;
 }
 
+int64_t Options::integer(const std::string& name, int64_t least, int64_t most) const {
+  const int64_t value = integer(name);
+  if (value >= least && value <= most) return value;
+  throw UsageError("--" + name + " is " + std::to_string(value) + ", expected an integer from " +
+                   std::to_string(least) + " to " + std::to_string(most));
+}
+
 double Options::number(const std::string& name) const {
   const std::string text = required(name);
   const auto value = parsed<double>(text);

@@ -42,7 +42,9 @@ class Options {
   std::string required(const std::string& name) const;  // UsageError where there is none
   std::vector<std::string> all(const std::string& name) const;  // each one given, in order
   int64_t integer(const std::string& name) const;               // UsageError where it is none
-  double number(const std::string& name) const;                 // UsageError where it is none
+  // UsageError unless it is from `least` to `most`, too.
+  int64_t integer(const std::string& name, int64_t least, int64_t most) const;
+  double number(const std::string& name) const;  // UsageError where it is none
   const std::vector<std::string>& positional() const { return positional_; }
 
  private:

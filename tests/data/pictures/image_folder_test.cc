@@ -212,3 +212,12 @@ TEST_CASE("image-folder: a model's classes, in its order, for a test set of its 
           open_dataset(spec(numbered), Split::kTest, {.classes = {"a", "b"}});
         }).has("0: a class that the training split does not have"));
 }
+
+TEST_CASE("image-folder: a model's classes hold for the training split, too") {
+  const TempFolder folder;
+  folder.write("train/cat/a.png", png_of(6, 6, 3));
+  folder.write("test/cat/a.png", png_of(6, 6, 3));
+  for (const Split split : {Split::kTrain, Split::kTest}) {
+    CHECK(open_dataset(spec(folder), split, {.classes = {"ape", "bee", "cat"}})->label(0) == 2);
+  }
+}

@@ -87,7 +87,9 @@ TEST_CASE("imagenet: validation by class folder, or flat with any of the usual l
   folder.write("val_annotations.txt",
                "val_0.JPEG n01\nval_1.JPEG n01\nval_2.JPEG n01\nval_3.JPEG n02\n");
   CHECK(validation(folder, "imagenet") == Labels{0, 0, 0, 1});
-  folder.write("mine.txt", "2\n2\n2\n0\n");
+  folder.write("mine.txt",
+               "\xef\xbb\xbf"
+               "2\n2\n2\n0\n");
   CHECK(validation(folder, "imagenet", ",labels=" + (folder / "mine.txt")) == Labels{2, 2, 2, 0});
 
   for (int i = 0; i < 4; ++i) {
@@ -120,6 +122,9 @@ TEST_CASE("imagenet: label files that do not fit") {
                  "line 2: names val_9.JPEG, but there is no such picture"));
   CHECK(contains(with("val_0.JPEG n01\nval_0 n02\n"),
                  "line 2: a second class for val_0.JPEG; remove one"));
+  CHECK(contains(with("val_0.JPEG n01\nn02\n"), "line 2: a class without a file name"));
+  CHECK(contains(with("n01\nval_1.JPEG n02\n"), "line 2: a file name, which the lines before"));
+  CHECK(contains(with("n01\n1\nn02\nn02\n"), "line 2: a class that the training split does not"));
   CHECK(contains(with(""), "has no class for val_0.JPEG"));
   CHECK(contains(with(std::string(1000, '\0')), "line 1: a class that the training split"));
   CHECK(contains(message(folder, ",labels=/none"), "imagenet: no label file \"/none\""));

@@ -73,6 +73,7 @@ TEST_CASE("index_cache: comes back as it was stored, and only for the same reque
   PictureIndex index = made_up(1000, 7);
   index.height = 375;
   index.skipped = {"a.jpg: bad", "b.jpg: worse"};
+  index.skipped_paths = {"a.jpg", "b.jpg"};
   const IndexRequest request{"a key", {}};
   CHECK_FALSE(data::load_index(request));
   REQUIRE(data::store_index(request, index));
@@ -147,6 +148,52 @@ TEST_CASE("index_cache: a large folder is listed once, until something changes")
   CHECK(third->info().height == 0);
   std::filesystem::remove(folder / "train/cat/new.png");
   CHECK(data::open_dataset(spec, Split::kTrain)->size() == 9999);
+}
+
+TEST_CASE(
+    "index_cache: what comes while a set is listed, by a link, or in place of a bad picture") {
+  const TempFolder folder, elsewhere;
+  const OwnCache cache(folder);
+  fill(folder, 5000);
+  elsewhere.write("more/x.png", png_of(2, 2, 3));
+  std::filesystem::create_directory_symlink(elsewhere.path(), folder / "train/dog");
+  folder.write("train/cat/17.png", std::string("bad"));
+  const std::string spec = "image-folder:" + folder.path();
+  std::vector<std::string> skipped;
+  data::OpenOptions options;
+  options.skip_bad = true;
+  options.skipped = &skipped;
+  CHECK(data::open_dataset(spec, Split::kTrain, options)->size() == 10000);
+  CHECK(skipped.size() == 1);
+  skipped.clear();
+  CHECK(data::open_dataset(spec, Split::kTrain, options)->size() == 10000);
+  CHECK(skipped.size() == 1);  // from the index
+  elsewhere.write("more/y.png", png_of(2, 2, 3));
+  CHECK(data::open_dataset(spec, Split::kTrain, options)->size() == 10001);
+  // Repaired in place: its folder did not change.
+  {
+    const auto png = png_of(2, 2, 3);
+    std::ofstream(folder / "train/cat/17.png", std::ios::binary)
+        .write(reinterpret_cast<const char*>(png.data()), static_cast<std::streamsize>(png.size()));
+  }
+  CHECK(data::open_dataset(spec, Split::kTrain, options)->size() == 10002);
+  // An index is stored with what its folders looked like before they were listed.
+  const IndexRequest request{"early", {folder / "train"}};
+  const auto before = data::look_at(request);
+  CHECK(before.size() > 3);
+  folder.write("train/ape/late.png", png_of(2, 2, 3));
+  REQUIRE(data::store_index(request, made_up(5, 2), before));
+  CHECK_FALSE(data::load_index(request));
+  REQUIRE(data::store_index(request, made_up(5, 2), data::look_at(request)));
+  CHECK(data::load_index(request));
+  CHECK_FALSE(data::store_index(request, made_up(5, 2)));
+  // A test folder that comes takes the place of val.
+  std::filesystem::create_directory(folder / "val");
+  std::filesystem::create_directory_symlink(folder / "train/cat", folder / "val/cat");
+  std::filesystem::create_directory_symlink(folder / "train/ape", folder / "val/ape");
+  CHECK(data::open_dataset(spec, Split::kTest)->size() == 10001);
+  folder.write("test/cat/1.png", png_of(2, 2, 3));
+  CHECK(data::open_dataset(spec, Split::kTest)->size() == 1);
 }
 
 // Run with --no-skip: about 10 s.

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace data {
+
+// How a packed file begins; three u64 follow, then the pictures.
+inline constexpr std::string_view kPackHeading = "robustmoe pack 1";
+inline constexpr size_t kPackHead = kPackHeading.size() + 24;
+
+}  // namespace data
