@@ -9,7 +9,7 @@
 namespace data {
 
 // "libjpeg-turbo", or "stb_image" where the build found none: who decodes JPEG files. The two
-// differ by single grey levels.
+// differ by single grey levels, in 4:2:2 pictures here and there by more (64 was seen).
 const char* jpeg_decoder();
 
 // A JPEG file as three channels, by libjpeg with its smooth upsampling; grey is repeated, of CMYK
