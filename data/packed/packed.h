@@ -58,9 +58,8 @@ struct PackOptions {
 void pack_set(const Dataset& set, const PackOptions& options, PackWriter& writer);
 
 // packed:FOLDER: train.pack and test.pack, in the order in which they were packed. The index is
-// checked when it is opened, each
-// picture by its CRC-32 when it is read. Error(kIo) for a missing file, Error(kFormat) for one that
-// is cut short, damaged or of another version.
+// checked when it is opened, each picture by its CRC-32 when it is read. Error(kIo) for a missing
+// file, Error(kFormat) for one that is cut short, damaged or of another version.
 std::unique_ptr<Dataset> open_packed(const std::string& path, Split split,
                                      const OpenOptions& options);
 

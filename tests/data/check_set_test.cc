@@ -1,6 +1,7 @@
 #include "data/check_set.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -150,6 +151,9 @@ TEST_CASE("check_set: exactly what was damaged is found") {
                                           "train train/ape/moved.jpg: new",
                                           "train train/cat/0.jpg: other content than before",
                                           "train train/cat/1.jpg: missing"});
+  // A pipe is no picture; nobody waits for it.
+  REQUIRE(::mkfifo((folder / "train/cat/pipe.jpg").c_str(), 0600) == 0);
+  CHECK(problems(facts_of(folder)).size() == 4);
   auto labels = before;
   labels[0].label = 1;
   CHECK(data::compare_facts(labels, kClasses, list, "f") ==

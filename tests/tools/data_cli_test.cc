@@ -86,6 +86,24 @@ TEST_CASE("data check: whole sets pass, damage is listed and exits 1") {
             .get<std::string>());
 }
 
+TEST_CASE("data pack: one file a split, which is a data set again") {
+  const TempFolder folder;
+  const TempFolder out;
+  fill(folder);
+  const std::string pack = "data pack --size 6 --out " + (out / "p") + " --data image-folder:";
+  const Result packed = run(pack + folder.path());
+  CHECK(packed.status == 0);
+  CHECK(contains(packed.out, "p/train.pack: 4 images, "));
+  CHECK(contains(packed.out, "use it as --data packed:" + (out / "p")));
+  const json info = json::parse(run("data info --json - --data packed:" + (out / "p")).out);
+  CHECK(info["class_names"] == json({"ape", "cat"}));
+  CHECK(info["splits"]["test"]["images"] == 1);
+  CHECK(run("data check --data packed:" + (out / "p")).status == 0);
+  check_fails(pack + "/none", 1, {"no folder"});
+  check_fails("data pack --data image-folder:" + folder.path(), 2, {"--out"});
+  check_fails(pack + folder.path() + " --quality 0", 2, {"--quality is 0, expected an integer"});
+}
+
 TEST_CASE("data: what cannot work is one line") {
   const TempFolder folder;
   fill(folder);

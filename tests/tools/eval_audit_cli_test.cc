@@ -71,6 +71,16 @@ TEST_CASE("eval: text and JSON") {
       json::parse(run("eval" + on(folder / "run") + "--split 'train[50%:]' --json -").out);
   CHECK(part["n"] == 15);
   CHECK(part["split"] == "train[50%:]");
+  // Pictures that are drawn are called 0, 1, ...; every class counts as right, of two images none.
+  std::string list = "[[], []";
+  for (int i = 3; i < 30; ++i) list += ",[0,1,2,3,4,5,6,7,8,9]";
+  train::test::put(folder / "real.json", list + "]");
+  const json several = json::parse(run("eval" + on(folder / "run") + "--split 'test[1:]' " +
+                                       "--multi-labels " + (folder / "real.json") + " --json -")
+                                       .out);
+  CHECK(several["multi_label_n"] == 27);
+  CHECK(several["multi_label_accuracy"] == 1);
+  CHECK(several["n"] == 29);
   // The averaged weights are all zero here, so every class has the same logit.
   const json ema = json::parse(run("eval" + on(folder / "run") + "--ema --json -").out);
   CHECK(ema["loss"].get<double>() == doctest::Approx(std::log(10)));

@@ -377,6 +377,13 @@ TEST_CASE("trainer: a checkpoint altered with its checksums is refused by what i
   replace("run.json", state);
   CHECK(contains(forge("model.safetensors", model.substr(0, model.size() - 4) + "\xff\xff\xff\xff"),
                  "holds numbers that are not finite"));
+
+  // Another hash and the same settings: of a program that had fewer of them.
+  replace("model.safetensors", model);
+  json earlier = json::parse(state);
+  earlier["config_hash"] = "0123456789abcdef";
+  replace("run.json", earlier.dump());
+  CHECK(run(dir, {}, {.resume = true}) == Outcome::kDone);
 }
 
 TEST_CASE("trainer: a second run into the same folder is refused and changes nothing") {
