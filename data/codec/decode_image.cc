@@ -42,6 +42,9 @@ bool begins_with(Bytes bytes, const std::array<uint8_t, N>& start) {
 }
 
 bool contains(Bytes bytes, Bytes marker) {
+  if (bytes.size() >= marker.size() && std::ranges::equal(bytes.last(marker.size()), marker)) {
+    return true;  // where it mostly is
+  }
   return std::search(bytes.begin(), bytes.end(), marker.begin(), marker.end()) != bytes.end();
 }
 

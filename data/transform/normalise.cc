@@ -1,6 +1,10 @@
 #include "data/transform/normalise.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <numeric>
 
 #include "data/transform/planes.h"
 #include "engine/core/error.h"
@@ -10,6 +14,34 @@ namespace {
 
 using engine::check;
 using engine::ErrorKind;
+
+// x / d by the reciprocal of d and one correction, a third of a division's time. Not always the
+// same float: Normaliser compares.
+inline float quotient(float x, float d, float reciprocal) {
+#ifdef __FMA__
+  const float near = x * reciprocal;
+  return std::fma(std::fma(-near, d, x), reciprocal, near);
+#else
+  (void)reciprocal;
+  return x / d;
+#endif
+}
+
+void shift_and_scale(const uint8_t* __restrict bytes, int64_t count, float low, float width,
+                     float* __restrict out) {
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = low + quotient(static_cast<float>(bytes[i]), 255.0f, 1.0f / 255.0f) * width;
+  }
+}
+
+void standardise(const uint8_t* __restrict bytes, int64_t count, float mean, float stddev,
+                 float* __restrict out) {
+  const float reciprocal = 1.0f / stddev;
+  for (int64_t i = 0; i < count; ++i) {
+    const float share = quotient(static_cast<float>(bytes[i]), 255.0f, 1.0f / 255.0f);
+    out[i] = quotient(share - mean, stddev, reciprocal);
+  }
+}
 
 }  // namespace
 
@@ -22,6 +54,7 @@ Normaliser::Normaliser(int64_t channels, double low, double high) : statistics_(
     scale_.push_back(width);
     for (int x = 0; x < 256; ++x) table_.push_back(value(c, static_cast<float>(x)));
   }
+  find_exact();
 }
 
 Normaliser::Normaliser(const std::vector<float>& mean, const std::vector<float>& stddev)
@@ -35,6 +68,28 @@ Normaliser::Normaliser(const std::vector<float>& mean, const std::vector<float>&
       table_.push_back(value(static_cast<int64_t>(c), static_cast<float>(x)));
     }
   }
+  find_exact();
+}
+
+void Normaliser::compute(const uint8_t* bytes, int64_t count, int64_t channel, float* out) const {
+  const float a = offset_[static_cast<size_t>(channel)], b = scale_[static_cast<size_t>(channel)];
+  statistics_ ? standardise(bytes, count, a, b, out) : shift_and_scale(bytes, count, a, b, out);
+}
+
+void Normaliser::find_exact() {
+  std::array<uint8_t, 256> bytes;
+  std::iota(bytes.begin(), bytes.end(), uint8_t{0});
+  std::array<float, 256> computed;
+  for (int64_t c = 0; c < channels(); ++c) {
+    compute(bytes.data(), 256, c, computed.data());
+    exact_.push_back(std::memcmp(computed.data(), table(c), sizeof computed) == 0);
+  }
+}
+
+void Normaliser::look_up(const uint8_t* bytes, int64_t count, int64_t channel, float* out) const {
+  if (exact_[static_cast<size_t>(channel)]) return compute(bytes, count, channel, out);
+  const float* values = table(channel);
+  for (int64_t i = 0; i < count; ++i) out[i] = values[bytes[i]];
 }
 
 float Normaliser::value(int64_t channel, float x) const {
@@ -53,17 +108,6 @@ void Normaliser::apply(const ImageF32& in, float* out) const {
     for (int64_t p = 0; p < plane; ++p) {
       out[c * plane + p] = value(c, in.pixels[static_cast<size_t>(p * in.channels + c)]);
     }
-  }
-}
-
-// What the table says, computed: looking up is slower than a division in vector code.
-void Normaliser::look_up(const uint8_t* __restrict bytes, int64_t count, int64_t channel,
-                         float* __restrict out) const {
-  const float a = offset_[static_cast<size_t>(channel)], b = scale_[static_cast<size_t>(channel)];
-  if (statistics_) {
-    for (int64_t i = 0; i < count; ++i) out[i] = (static_cast<float>(bytes[i]) / 255.0f - a) / b;
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = a + (static_cast<float>(bytes[i]) / 255.0f) * b;
   }
 }
 

@@ -9,6 +9,10 @@ namespace data {
 // arrays may overlap.
 inline constexpr int64_t kPlaneChunk = 256;  // pixels at a time that stay in the nearest cache
 
+// A multiple of 1 and 3 channels and of all vector lengths: what holds for byte i of a picture
+// holds for byte i + kPeriod.
+inline constexpr int64_t kPeriod = 192;
+
 inline void split3(const uint8_t* __restrict pixels, int64_t count, uint8_t* __restrict a,
                    uint8_t* __restrict b, uint8_t* __restrict c) {
   for (int64_t i = 0; i < count; ++i) {

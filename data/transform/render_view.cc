@@ -83,13 +83,9 @@ void ViewRenderer::render(const ImageU8& image, const CropBox& box, float* out) 
   if (box.h == size_ && box.w == size_) return copy(image, box, out);
   rows_.start(image, box, size_, size_);
   for (int64_t y = 0; y < size_; ++y) {
-    const float* row = rows_.row(y);
+    truncate_to_bytes(rows_.row(y), image.channels * size_, bytes_.data());
     for (int64_t c = 0; c < image.channels; ++c) {
-      const float* values = normaliser_.table(c);
-      float* out_row = out + (c * size_ + y) * size_;
-      for (int64_t x = 0; x < size_; ++x) {
-        out_row[x] = values[static_cast<uint8_t>(row[c * size_ + x])];
-      }
+      normaliser_.look_up(bytes_.data() + c * size_, size_, c, out + (c * size_ + y) * size_);
     }
   }
 }

@@ -2,29 +2,44 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "engine/core/error.h"
 
 namespace data {
 namespace {
 
-// A sum and a product fused into one instruction round once instead of twice, and a byte
-// truncated from the result can differ by one. Here the products are one function, the sums
-// another, and neither is inlined.
-
-// out = (b - a) * t
-[[gnu::noinline]] void weigh(const float* a, const float* b, const float* t, int64_t n,
-                             float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = (b[i] - a[i]) * t[i];
+// Where one pixel of a row ends up: a word that holds its three bytes, and one byte more.
+inline uint32_t word_at(const uint8_t* bytes) {
+  uint32_t word = 0;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
 }
 
-[[gnu::noinline]] void weigh(const float* a, const float* b, float t, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = (b[i] - a[i]) * t;
+// The pixels at `places` (in bytes) of a row.
+void pick(const uint8_t* __restrict row, const int32_t* __restrict places, int64_t count,
+          uint32_t* __restrict words) {
+  for (int64_t i = 0; i < count; ++i) words[i] = word_at(row + places[i]);
 }
 
-// out = a + out
-[[gnu::noinline]] void add(const float* a, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + out[i];
+inline float byte_of(uint32_t word, int channel) {
+  return static_cast<float>(static_cast<int32_t>(word >> (8 * channel) & 0xff));
+}
+
+// out = a + (b - a) * t of one channel of pixels a and b
+template <int kChannel>
+void mix_pixels(const uint32_t* __restrict a, const uint32_t* __restrict b,
+                const float* __restrict t, int64_t n, float* __restrict out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float from = byte_of(a[i], kChannel), to = byte_of(b[i], kChannel);
+    out[i] = from + (to - from) * t[i];
+  }
+}
+
+// out = a + (b - a) * t of two rows
+void mix_rows(const float* __restrict a, const float* __restrict b, float t, int64_t n,
+              float* __restrict out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + (b[i] - a[i]) * t;
 }
 
 }  // namespace
@@ -53,17 +68,26 @@ void BilinearRows::start(const ImageU8& image, const CropBox& box, int64_t heigh
   rows_.set(box.h, height);
   columns_.set(box.w, width);
   const auto n = static_cast<size_t>(channels_ * width);
-  for (auto* buffer : {&weight_, &cache_[0], &cache_[1], &from_, &to_, &out_}) buffer->resize(n);
-  left_.resize(n);
-  right_.resize(n);
+  for (auto* buffer : {&cache_[0], &cache_[1], &out_}) buffer->resize(n);
+  for (auto* places : {&left_, &right_}) places->resize(static_cast<size_t>(width));
+  for (auto* words : {&from_, &to_}) words->resize(static_cast<size_t>(width));
+  weight_.resize(static_cast<size_t>(width));
+  last_row_.resize(static_cast<size_t>(image.width * channels_) + sizeof(uint32_t));
   for (int64_t x = 0; x < width; ++x) {
     const int64_t column = box.flip ? width - 1 - x : x;
-    for (int64_t c = 0; c < channels_; ++c) {
-      left_[c * width + x] = static_cast<int32_t>((box.x + columns_.low[column]) * channels_ + c);
-      right_[c * width + x] = static_cast<int32_t>((box.x + columns_.high[column]) * channels_ + c);
-      weight_[c * width + x] = columns_.weight[column];
-    }
+    left_[x] = static_cast<int32_t>((box.x + columns_.low[column]) * channels_);
+    right_[x] = static_cast<int32_t>((box.x + columns_.high[column]) * channels_);
+    weight_[x] = columns_.weight[column];
   }
+}
+
+// Row y of the picture with a few bytes after it that may be read.
+const uint8_t* BilinearRows::readable_row(int64_t y) {
+  const uint8_t* bytes = image_->at(y, 0);
+  if (y + 1 < image_->height) return bytes;
+  const int64_t n = image_->width * channels_;
+  std::copy_n(bytes, n, last_row_.begin());
+  return last_row_.data();
 }
 
 // Row y of the box, resized along x; does not overwrite the cached row `keep`.
@@ -72,16 +96,19 @@ const float* BilinearRows::source_row(int64_t y, int keep) {
     if (cached_[slot] == y) return cache_[slot].data();
   }
   const int slot = 1 - keep;
-  const uint8_t* bytes = image_->at(box_.y + y, 0);
-  const int64_t n = channels_ * width_;
-  for (int64_t i = 0; i < n; ++i) {
-    from_[i] = bytes[left_[i]];
-    to_[i] = bytes[right_[i]];
-  }
-  float* row = cache_[slot].data();
-  weigh(from_.data(), to_.data(), weight_.data(), n, row);
-  add(from_.data(), n, row);
   cached_[slot] = y;
+  float* row = cache_[slot].data();
+  const uint8_t* bytes = readable_row(box_.y + y);
+  for (int64_t first = 0; first < channels_; first += 3) {
+    pick(bytes + first, left_.data(), width_, from_.data());
+    pick(bytes + first, right_.data(), width_, to_.data());
+    const uint32_t *from = from_.data(), *to = to_.data();
+    const float* t = weight_.data();
+    float* out = row + first * width_;
+    mix_pixels<0>(from, to, t, width_, out);
+    if (first + 1 < channels_) mix_pixels<1>(from, to, t, width_, out + width_);
+    if (first + 2 < channels_) mix_pixels<2>(from, to, t, width_, out + 2 * width_);
+  }
   return row;
 }
 
@@ -91,8 +118,7 @@ const float* BilinearRows::row(int64_t y) {
   // Never drop the row that is needed next to this one.
   const float* top = source_row(low, cached_[0] == high ? 0 : 1);
   const float* bottom = source_row(high, top == cache_[0].data() ? 0 : 1);
-  weigh(top, bottom, rows_.weight[y], n, out_.data());
-  add(top, n, out_.data());
+  mix_rows(top, bottom, rows_.weight[y], n, out_.data());
   return out_.data();
 }
 

@@ -17,9 +17,8 @@ namespace data {
 // columns first, then rows, every operation rounded to f32.
 //
 // Produces the output row by row, one plane a channel, so that whoever asks for a row may
-// store it in any form. Neighbouring output rows share source rows; both are kept. The sums
-// and products are in separate functions (resize.cc), so that no compiler fuses them: results
-// do not depend on compiler or flags.
+// store it in any form. Neighbouring output rows share source rows; both are kept. Nothing may be
+// fused here: a byte truncated from the result could differ by one (-ffp-contract=off).
 class BilinearRows {
  public:
   // Makes the next rows come from `box` of `image`, resized to height x width and mirrored if
@@ -38,16 +37,19 @@ class BilinearRows {
     void set(int64_t in, int64_t out);
   };
   const float* source_row(int64_t y, int keep);
+  const uint8_t* readable_row(int64_t y);
 
   const ImageU8* image_ = nullptr;
   CropBox box_;
   int64_t width_ = 0, channels_ = 0;
   Axis rows_, columns_;
-  std::vector<int32_t> left_, right_;  // (channels * width) byte offsets in a source row
-  std::vector<float> weight_;          // (channels * width)
+  std::vector<int32_t> left_, right_;  // (width) byte offsets in a source row
+  std::vector<float> weight_;          // (width)
   std::vector<float> cache_[2];        // (channels * width) source rows resized along x
   int64_t cached_[2] = {-1, -1};       // which source rows these are
-  std::vector<float> from_, to_, out_;
+  std::vector<uint32_t> from_, to_;    // (width) pixels
+  std::vector<float> out_;
+  std::vector<uint8_t> last_row_;
 };
 
 // Resizes `in` to height x width; values are truncated to bytes. `out` must not be `in`.

@@ -2,10 +2,6 @@
 
 namespace data {
 
-void brightness(ImageU8& image, float factor) {
-  ByteTable table;
-  for (size_t v = 0; v < 256; ++v) table[v] = blend(0, static_cast<float>(v), factor);
-  apply_table(image, table);
-}
+void brightness(ImageU8& image, float factor) { blend_all(image, 0, factor); }
 
 }  // namespace data

@@ -2,7 +2,6 @@
 
 #include "data/transform/augment/pixel_ops.h"
 #include "data/transform/planes.h"
-#include "engine/core/error.h"
 
 namespace data {
 namespace {
@@ -16,8 +15,8 @@ inline uint8_t grey(uint8_t red, uint8_t green, uint8_t blue) {
   return static_cast<uint8_t>(static_cast<int32_t>(sum * 255.5f));
 }
 
-void blend_all(const uint8_t* __restrict with, float factor, int64_t count,
-               uint8_t* __restrict plane) {
+void blend_plane(const uint8_t* __restrict with, float factor, int64_t count,
+                 uint8_t* __restrict plane) {
   for (int64_t i = 0; i < count; ++i) {
     plane[i] = blend(static_cast<float>(with[i]), static_cast<float>(plane[i]), factor);
   }
@@ -28,9 +27,8 @@ void blend_all(const uint8_t* __restrict with, float factor, int64_t count,
 uint8_t grey_of(const uint8_t* rgb) { return grey(rgb[0], rgb[1], rgb[2]); }
 
 void color(ImageU8& image, float factor) {
+  check_one_or_three(image, "color");
   if (image.channels == 1) return;
-  engine::check(image.channels == 3, engine::ErrorKind::kShape, "color: a picture of ",
-                image.channels, " channels, expected 1 or 3");
   uint8_t r[kPlaneChunk], g[kPlaneChunk], b[kPlaneChunk], greys[kPlaneChunk];
   const int64_t pixels = image.height * image.width;
   for (int64_t first = 0; first < pixels; first += kPlaneChunk) {
@@ -38,7 +36,7 @@ void color(ImageU8& image, float factor) {
     uint8_t* part = image.pixels.data() + 3 * first;
     split3(part, count, r, g, b);
     for (int64_t i = 0; i < count; ++i) greys[i] = grey(r[i], g[i], b[i]);
-    for (uint8_t* plane : {r, g, b}) blend_all(greys, factor, count, plane);
+    for (uint8_t* plane : {r, g, b}) blend_plane(greys, factor, count, plane);
     join3(r, g, b, count, part);
   }
 }

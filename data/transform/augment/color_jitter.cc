@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "data/transform/augment/pixel_ops.h"
-#include "engine/core/error.h"
 
 namespace data {
 namespace {
@@ -15,15 +14,10 @@ uint8_t luma(const uint8_t* rgb) {
   return static_cast<uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
 }
 
-void check_channels(const ImageU8& image) {
-  engine::check(image.channels == 1 || image.channels == 3, engine::ErrorKind::kShape,
-                "colour jitter: a picture of ", image.channels, " channels, expected 1 or 3");
-}
-
 }  // namespace
 
 void adjust_contrast(ImageU8& image, float factor) {
-  check_channels(image);
+  check_one_or_three(image, "colour jitter");
   const int64_t pixels = image.height * image.width;
   int64_t sum = 0;
   for (int64_t i = 0; i < pixels; ++i) {
@@ -33,13 +27,11 @@ void adjust_contrast(ImageU8& image, float factor) {
   // The mean, a half added and the fraction dropped.
   const auto mean = static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(1, pixels));
   const auto grey = static_cast<float>(static_cast<int64_t>(mean + 0.5));
-  ByteTable table;
-  for (size_t v = 0; v < 256; ++v) table[v] = blend(grey, static_cast<float>(v), factor);
-  apply_table(image, table);
+  blend_all(image, grey, factor);
 }
 
 void adjust_saturation(ImageU8& image, float factor) {
-  check_channels(image);
+  check_one_or_three(image, "colour jitter");
   if (image.channels == 1) return;
   for (size_t i = 0; i < image.pixels.size(); i += 3) {
     uint8_t* pixel = image.pixels.data() + i;
@@ -49,7 +41,7 @@ void adjust_saturation(ImageU8& image, float factor) {
 }
 
 void jitter_colors(ImageU8& image, const ColorJitter& jitter, engine::RngStream& rng) {
-  check_channels(image);
+  check_one_or_three(image, "colour jitter");
   std::array<int, 4> order = {0, 1, 2, 3};
   for (int64_t i = 3; i > 0; --i) {
     std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(rng.integer(0, i + 1))]);

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "data/transform/augment/pixel_ops.h"
-#include "engine/core/error.h"
 
 namespace data {
 namespace {
@@ -18,16 +17,11 @@ int64_t mean_grey(const ImageU8& image) {
 }  // namespace
 
 void contrast(ImageU8& image, float factor, ContrastCentre centre) {
-  engine::check(image.channels == 1 || image.channels == 3, engine::ErrorKind::kShape,
-                "contrast: a picture of ", image.channels, " channels, expected 1 or 3");
+  check_one_or_three(image, "contrast");
   const int64_t grey = centre == ContrastCentre::kMean
                            ? mean_grey(image)
                            : std::min<int64_t>(image.height * image.width / 256, 255);
-  ByteTable table;
-  for (size_t v = 0; v < 256; ++v) {
-    table[v] = blend(static_cast<float>(grey), static_cast<float>(v), factor);
-  }
-  apply_table(image, table);
+  blend_all(image, static_cast<float>(grey), factor);
 }
 
 }  // namespace data

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "data/dataset.h"
@@ -11,17 +10,19 @@
 // picture's size.
 namespace data {
 
-// What a byte becomes.
-using ByteTable = std::array<uint8_t, 256>;
-// Sends the bytes of channel c through `table`; c < 0: of all channels.
-void apply_table(ImageU8& image, const ByteTable& table, int64_t channel = -1);
-
-// a + factor * (b - a), clipped to bytes: 0 is a, 1 is b, more goes beyond b.
-inline uint8_t blend(float a, float b, float factor) {
-  const float value = a + factor * (b - a);
+// Clipped to [0, 255], its fraction dropped.
+inline uint8_t clipped_byte(float value) {
   const float least = value < 0 ? 0.0f : value;
   return static_cast<uint8_t>(static_cast<int32_t>(least > 255 ? 255.0f : least));
 }
+
+// a + factor * (b - a), clipped to bytes: 0 is a, 1 is b, more goes beyond b.
+inline uint8_t blend(float a, float b, float factor) { return clipped_byte(a + factor * (b - a)); }
+// Every byte blended with the same.
+void blend_all(ImageU8& image, float with, float factor);
+
+// Error(kShape) that begins with the operation's name, unless the picture has 1 or 3 channels.
+void check_one_or_three(const ImageU8& image, const char* operation);
 
 // 255 - v.
 void invert(ImageU8& image);

@@ -5,11 +5,12 @@
 namespace data {
 
 void solarize_add(ImageU8& image, int add) {
-  ByteTable table;
-  for (int v = 0; v < 256; ++v) {
-    table[static_cast<size_t>(v)] = static_cast<uint8_t>(v < 128 ? std::clamp(v + add, 0, 255) : v);
+  const auto step = static_cast<int16_t>(std::clamp(add, -255, 255));
+  for (uint8_t& v : image.pixels) {
+    const auto sum = static_cast<int16_t>(v + step);
+    const auto low = sum < 0 ? int16_t{0} : sum;
+    v = v < 128 ? static_cast<uint8_t>(low > 255 ? int16_t{255} : low) : v;
   }
-  apply_table(image, table);
 }
 
 }  // namespace data

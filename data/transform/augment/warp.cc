@@ -31,36 +31,84 @@ inline float mirrored(float c, float length, float period) {
   return least > length - 1 ? length - 1 : least;
 }
 
-// Which pixel each of `count` columns from `first` on shows, as a number; -1: none.
+// The row or column of the picture that each of `count` pixels of row `out_y` from column `first`
+// on shows; -1: none. p[0..2] is that row or column's line of the matrix, `length` their number.
 template <bool kMirrored>
-void find_pixels(const float* p, int64_t row, int64_t first, int64_t count, const ImageU8& in,
-                 int32_t* pixel) {
-  const auto out_y = static_cast<float>(row), width = static_cast<float>(in.width),
-             height = static_cast<float>(in.height);
-  const auto stride = static_cast<int32_t>(in.width);
+void find_places(const float* p, int64_t out_y, int64_t first, int64_t count, int64_t length,
+                 int32_t* places) {
+  const auto y = static_cast<float>(out_y), n = static_cast<float>(length);
   for (int64_t i = 0; i < count; ++i) {
-    const auto out_x = static_cast<float>(static_cast<int32_t>(first + i));
-    float x = (p[0] * out_x + p[1] * out_y) + p[2], y = (p[3] * out_x + p[4] * out_y) + p[5];
-    if constexpr (kMirrored) {
-      x = mirrored(x, width, 2 * width);
-      y = mirrored(y, height, 2 * height);
+    const auto x = static_cast<float>(static_cast<int32_t>(first + i));
+    const float place = (p[0] * x + p[1] * y) + p[2];
+    if constexpr (kMirrored) {  // never outside
+      const float at = mirrored(place, n, 2 * n);
+      const auto down = static_cast<int32_t>(at);
+      places[i] = down + (at - static_cast<float>(down) >= 0.5f ? 1 : 0);
+    } else {
+      const float at = rounded(place);
+      const auto number = static_cast<int32_t>(at);
+      places[i] = ((at < 0) | (at >= n)) ? -1 : number;
     }
-    const float at_x = rounded(x), at_y = rounded(y);
-    const bool outside = (at_x < 0) | (at_y < 0) | (at_x >= width) | (at_y >= height);
-    const auto inner_x = static_cast<int32_t>(outside ? 0.0f : at_x),
-               inner_y = static_cast<int32_t>(outside ? 0.0f : at_y);
-    pixel[i] = outside ? -1 : inner_y * stride + inner_x;
   }
 }
 
-template <int kChannels>
-void fetch(const ImageU8& in, const int32_t* pixel, int64_t count, int64_t channels, uint8_t* to) {
-  const int64_t bytes = kChannels > 0 ? kChannels : channels;
+// Pixel numbers; -1 where a place is.
+void join_places(const int32_t* __restrict rows, const int32_t* __restrict columns, int64_t count,
+                 int64_t width, int32_t* __restrict pixels) {
+  const auto stride = static_cast<int32_t>(width);
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t pixel = rows[i] * stride + columns[i];
+    pixels[i] = (rows[i] | columns[i]) < 0 ? -1 : pixel;
+  }
+}
+
+void fetch_bytes(const ImageU8& in, const int32_t* pixel, int64_t count, uint8_t* to) {
+  const int64_t bytes = in.channels;
   for (int64_t i = 0; i < count; ++i, to += bytes) {
     if (pixel[i] < 0) {
       std::fill_n(to, bytes, kGreyFill);
     } else {
       std::memcpy(to, in.pixels.data() + pixel[i] * bytes, static_cast<size_t>(bytes));
+    }
+  }
+}
+
+// Three bytes a pixel, moved as words of four: the fourth is overwritten by the next pixel. The
+// last pixel of all is read, and the last one written, byte by byte.
+template <bool kMirrored>
+void fetch_words(const ImageU8& in, const int32_t* pixel, int64_t count, uint8_t* to) {
+  const uint8_t* from = in.pixels.data();
+  const auto last = static_cast<int32_t>(in.height * in.width - 1);
+  for (int64_t i = 0; i + 1 < count; ++i, to += 3) {
+    uint32_t word = kGreyFill * 0x01010101u;
+    if (pixel[i] == last) {
+      word = from[3 * last] | from[3 * last + 1] << 8 | from[3 * last + 2] << 16;
+    } else if (kMirrored || pixel[i] >= 0) {
+      std::memcpy(&word, from + 3 * pixel[i], sizeof word);
+    }
+    std::memcpy(to, &word, sizeof word);
+  }
+  fetch_bytes(in, pixel + count - 1, 1, to);
+}
+
+// Chunk by chunk of columns, so that what is the same in all rows or all columns (both of a
+// translation, one of a shear) is found once.
+template <bool kMirrored>
+void warp_all(const float* p, const ImageU8& in, ImageU8& out) {
+  int32_t rows[kChunk], columns[kChunk], pixels[kChunk];
+  const bool columns_stay = p[1] == 0, row_is_one = p[3] == 0;
+  for (int64_t first = 0; first < in.width; first += kChunk) {
+    const int64_t count = std::min(kChunk, in.width - first);
+    for (int64_t y = 0; y < in.height; ++y) {
+      if (y == 0 || !columns_stay) find_places<kMirrored>(p, y, first, count, in.width, columns);
+      find_places<kMirrored>(p + 3, y, first, row_is_one ? 1 : count, in.height, rows);
+      if (row_is_one) std::fill_n(rows + 1, count - 1, rows[0]);
+      join_places(rows, columns, count, in.width, pixels);
+      if (in.channels == 3) {
+        fetch_words<kMirrored>(in, pixels, count, out.at(y, first));
+      } else {
+        fetch_bytes(in, pixels, count, out.at(y, first));
+      }
     }
   }
 }
@@ -87,23 +135,7 @@ void warp(const ImageU8& in, const Geometry& geometry, Border border, ImageU8& o
   float p[6];
   for (int i = 0; i < 6; ++i) p[i] = static_cast<float>(geometry.pull[i]);
   check_reach(p, in);
-  int32_t pixel[kChunk];
-  for (int64_t row = 0; row < in.height; ++row) {
-    for (int64_t first = 0; first < in.width; first += kChunk) {
-      const int64_t count = std::min(kChunk, in.width - first);
-      if (border == Border::kReflect) {
-        find_pixels<true>(p, row, first, count, in, pixel);
-      } else {
-        find_pixels<false>(p, row, first, count, in, pixel);
-      }
-      uint8_t* to = out.at(row, first);
-      if (in.channels == 3) {
-        fetch<3>(in, pixel, count, 3, to);
-      } else {
-        fetch<0>(in, pixel, count, in.channels, to);
-      }
-    }
-  }
+  border == Border::kReflect ? warp_all<true>(p, in, out) : warp_all<false>(p, in, out);
 }
 
 }  // namespace data

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <bit>
+#include <numeric>
+
 #include "data/transform/flip.h"
 #include "data/transform/inception_crop.h"
 #include "data/transform/pad_crop.h"
@@ -39,6 +42,30 @@ TEST_CASE("normalise: value range and statistics, exact values, planes") {
   CHECK(error_of([] { Normaliser({0.5f}, {0.0f}); }).kind == ErrorKind::kValue);
   CHECK(error_of([] { Normaliser(1, 1, 1); }).kind == ErrorKind::kValue);
   CHECK(error_of([&] { range.apply(ImageU8{1, 1, 1, {0}}, out); }).kind == ErrorKind::kShape);
+}
+
+TEST_CASE("normalise: the same bits as the formula, whatever the numbers") {
+  RngStream rng(RngKey(1, Purpose::kTest));
+  ImageU8 all;
+  all.reshape(16, 16, 1);
+  std::iota(all.pixels.begin(), all.pixels.end(), uint8_t{0});
+  int64_t different = 0;
+  for (int i = 0; i < 300; ++i) {
+    const auto a = static_cast<float>(rng.uniform(-2, 2)),
+               b = static_cast<float>(rng.uniform(0.01, 3));
+    float by_range[256], by_statistics[256];
+    Normaliser(1, a, a + b).apply(all, by_range);
+    Normaliser({a}, {b}).apply(all, by_statistics);
+    const float width = static_cast<float>(double{a + b} - double{a});
+    for (size_t v = 0; v < 256; ++v) {
+      const float share = static_cast<float>(v) / 255.0f;
+      const float scaled = share * width;
+      different += std::bit_cast<uint32_t>(by_range[v]) != std::bit_cast<uint32_t>(a + scaled);
+      different +=
+          std::bit_cast<uint32_t>(by_statistics[v]) != std::bit_cast<uint32_t>((share - a) / b);
+    }
+  }
+  CHECK(different == 0);
 }
 
 TEST_CASE("render_view: same bits as crop, resize, flip, normalise one after another") {

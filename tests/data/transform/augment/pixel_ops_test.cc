@@ -78,15 +78,27 @@ TEST_CASE("augment: autocontrast and equalize, channel by channel") {
   const auto stretch = [](ImageU8& i) { data::autocontrast(i); };
   CHECK(after(stretch, {10, 20, 30}) == Bytes{0, 127, 255});
   CHECK(after(stretch, {7, 7, 7}) == Bytes{7, 7, 7});
-  CHECK(after(stretch, {10, 5, 30, 5}, 2) == Bytes{0, 5, 255, 5});
-  Bytes many(400, 10);
-  many.insert(many.end(), 300, 50);
-  many.insert(many.end(), 500, 200);
+  CHECK(after(stretch, {10, 5, 1, 30, 5, 2}, 3) == Bytes{0, 5, 0, 255, 5, 255});
+  Bytes longer(3 * 129, 60);  // more than are done at once, the extremes in the last pixel
+  longer[3 * 128] = 40;
+  longer[3 * 128 + 1] = 80;
+  const Bytes stretched = after(stretch, longer, 3);
+  CHECK(Bytes(stretched.end() - 6, stretched.end()) == Bytes{255, 0, 60, 0, 255, 60});
+  CHECK(error_of([&] { after(stretch, {1, 2}, 2); }).kind == ErrorKind::kShape);
+  Bytes many(1200, 10);
+  std::fill(many.begin() + 400, many.begin() + 700, uint8_t{50});
+  std::fill(many.begin() + 700, many.end(), uint8_t{200});
   const Bytes even = after([](ImageU8& i) { data::equalize(i); }, many);
   CHECK(int{even[0]} == 0);
   CHECK(int{even[400]} == 200);
   CHECK(int{even[700]} == 255);
   CHECK(after([](ImageU8& i) { data::equalize(i); }, {1, 2, 3}) == Bytes{1, 2, 3});
+  Bytes three(3600, 7);  // the same in the middle one of three channels
+  for (size_t i = 0; i < 1200; ++i) three[3 * i + 1] = many[i];
+  const Bytes spread = after([](ImageU8& i) { data::equalize(i); }, three, 3);
+  for (const size_t i : {0u, 400u, 700u, 1199u}) {
+    CHECK(Bytes{spread[3 * i], spread[3 * i + 1], spread[3 * i + 2]} == Bytes{7, even[i], 7});
+  }
 }
 
 TEST_CASE("augment: color blends with grey, a grey picture has no colour") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -9,7 +10,7 @@
 
 #include "data/transform/flip.h"
 #include "data/transform/inception_crop.h"
-#include "data/transform/render_view.h"
+#include "data/transform/resize.h"
 #include "data/two_view.h"
 #include "tests/data/temp_folder.h"
 
@@ -157,38 +158,71 @@ TEST_CASE("randaugment: a view is a function of its random numbers") {
 
 namespace {
 
-// A picture whose pixels say where they are: (row, column, 255), and views of it made by crop,
-// resize, flip and the geometric operations of RandAugment alone, with the map that says where
-// places of the picture are in them.
-struct Chain {
-  ImageU8 view;
-  Affine map;
-  int64_t operations = 0;
-  CropBox box;
+// A view made by crop, resize, flip and the geometric operations of RandAugment alone, with the map
+// that says where places of the picture are in it, and what its pixels show as f32 coordinates of
+// the picture. Resizing a picture of coordinates gives these; the operations only move pixels, so a
+// picture of 224 x 224 pixels' own rows and columns, which fit into bytes, goes through them.
+struct Place {
+  double row, column;
 };
 
 constexpr int64_t kSide = 256, kView = 224, kPatch = 32;
 
-ImageU8 coordinates() {
+struct Chain {
+  std::vector<Place> resized;  // (kView, kView)
+  ImageU8 moved;               // row and column in `resized`, 255
+  Affine map;
+  int64_t operations = 0;
+  CropBox box;
+
+  bool shows_picture(int64_t y, int64_t x) const { return moved.at(y, x)[2] == 255; }
+  // At the corner that the four pixels around (y, x) share.
+  bool shows_corner(int64_t y, int64_t x) const {
+    return shows_picture(y - 1, x - 1) && shows_picture(y - 1, x) && shows_picture(y, x - 1) &&
+           shows_picture(y, x);
+  }
+  Place shown_at_corner(int64_t y, int64_t x) const {
+    const Place a = shown(y - 1, x - 1), b = shown(y - 1, x), c = shown(y, x - 1), d = shown(y, x);
+    return {(a.row + b.row + c.row + d.row) / 4, (a.column + b.column + c.column + d.column) / 4};
+  }
+  Place shown(int64_t y, int64_t x) const {
+    const uint8_t* from = moved.at(y, x);
+    return resized[static_cast<size_t>(from[0] * kView + from[1])];
+  }
+};
+
+ImageU8 own_places(int64_t side) {
   ImageU8 image;
-  image.reshape(kSide, kSide, 3);
-  for (int64_t y = 0; y < kSide; ++y) {
-    for (int64_t x = 0; x < kSide; ++x) {
-      uint8_t* pixel = image.at(y, x);
-      pixel[0] = static_cast<uint8_t>(y);
-      pixel[1] = static_cast<uint8_t>(x);
-      pixel[2] = 255;
+  image.reshape(side, side, 3);
+  for (int64_t y = 0; y < side; ++y) {
+    for (int64_t x = 0; x < side; ++x) {
+      const uint8_t pixel[] = {static_cast<uint8_t>(y), static_cast<uint8_t>(x), 255};
+      std::copy_n(pixel, 3, image.at(y, x));
     }
   }
   return image;
 }
 
-Chain random_chain(const ImageU8& image, RngStream& rng) {
+std::vector<Place> resized_places(const CropBox& box) {
+  static const ImageU8 image = own_places(kSide);
+  data::BilinearRows rows;
+  rows.start(image, box, kView, kView);
+  std::vector<Place> out;
+  for (int64_t y = 0; y < kView; ++y) {
+    const float* row = rows.row(y);
+    for (int64_t x = 0; x < kView; ++x) {  // the centre of pixel 0 is at 0.5
+      out.push_back({double{row[x]} + 0.5, double{row[kView + x]} + 0.5});
+    }
+  }
+  return out;
+}
+
+Chain random_chain(RngStream& rng) {
   Chain chain;
   chain.box = data::draw_inception_crop(kSide, kSide, {0.25, 1, 0.75, 1.33}, rng);
   chain.box.flip = data::draw_flip(rng);
-  data::ViewRenderer renderer(data::Normaliser(3, 0, 1), kView);
-  renderer.cut(image, chain.box, chain.view);
+  chain.resized = resized_places(chain.box);
+  chain.moved = own_places(kView);
   chain.map = data::view_map(chain.box, kView);
   RandAugmenter augmenter({RandAugmentDialect::kVmoe, 1, 10});  // grey where nothing is
   const AugmentOp moves[] = {AugmentOp::kRotate, AugmentOp::kShearX, AugmentOp::kShearY,
@@ -199,47 +233,35 @@ Chain random_chain(const ImageU8& image, RngStream& rng) {
     const AugmentOp op = moves[drawn];
     double argument = augment_argument(op, 10, RandAugmentDialect::kPrc);
     if (rng.uniform() < 0.5) argument = -argument;
-    chain.map = augmenter.apply_one(chain.view, op, argument, 0, 0).after(chain.map);
+    chain.map = augmenter.apply_one(chain.moved, op, argument, 0, 0).after(chain.map);
     ++chain.operations;
   }
   return chain;
 }
 
-bool is_picture(const uint8_t* pixel) { return pixel[2] == 255; }
-
-// A place of the picture, as the centre of what a pixel of the view shows.
-struct Place {
-  double row, column;
-};
 Place mapped(const Affine& map, Place p) {
   const double* m = map.m;
   return {m[0] * p.row + m[1] * p.column + m[2], m[3] * p.row + m[4] * p.column + m[5]};
 }
 
+double apart(const Place& a, const Place& b) {
+  return std::max(std::abs(a.row - b.row), std::abs(a.column - b.column));
+}
+
 }  // namespace
 
-TEST_CASE(
-    "randaugment: pixels are where the matrices say, to 1 px, 0.5 px an operation and half a "
-    "byte") {
-  const ImageU8 image = coordinates();
+TEST_CASE("randaugment: pixels are where the matrices say, to 1 px and 0.5 px an operation") {
   double worst = 0;
   int64_t looked_at = 0;
   for (uint64_t i = 0; i < 1000; ++i) {
     RngStream rng(RngKey(i, Purpose::kTest));
-    const Chain chain = random_chain(image, rng);
-    // A byte is a place's number, its fraction dropped by the resize: half a pixel of the picture
-    // more, in pixels of the view.
-    const double byte =
-        0.5 * static_cast<double>(kView) / static_cast<double>(std::min(chain.box.h, chain.box.w));
+    const Chain chain = random_chain(rng);
+    const double allowed = 1 + 0.5 * static_cast<double>(chain.operations);
     for (int64_t y = 3; y < kView; y += 9) {
       for (int64_t x = 2; x < kView; x += 9) {
-        const uint8_t* pixel = chain.view.at(y, x);
-        if (!is_picture(pixel)) continue;
-        const Place at = mapped(chain.map, {pixel[0] + 1.0, pixel[1] + 1.0});
-        const double off = std::max(std::abs(at.row - (static_cast<double>(y) + 0.5)),
-                                    std::abs(at.column - (static_cast<double>(x) + 0.5)));
-        const double allowed = 1 + 0.5 * static_cast<double>(chain.operations) + byte;
-        worst = std::max(worst, off / allowed);
+        if (!chain.shows_picture(y, x)) continue;
+        const Place here{static_cast<double>(y) + 0.5, static_cast<double>(x) + 0.5};
+        worst = std::max(worst, apart(mapped(chain.map, chain.shown(y, x)), here) / allowed);
         ++looked_at;
       }
     }
@@ -249,12 +271,12 @@ TEST_CASE(
 }
 
 TEST_CASE("randaugment: a patch's partner is the patch that shows the same place") {
-  const ImageU8 image = coordinates();
   constexpr int64_t kGrid = kView / kPatch;
   int64_t right = 0, wrong = 0, near_border = 0;
+  double worst = 0;
   for (uint64_t i = 0; i < 1000; ++i) {
     RngStream rng(RngKey(i, Purpose::kTest));
-    Chain view1 = random_chain(image, rng), view2 = random_chain(image, rng);
+    Chain view1 = random_chain(rng), view2 = random_chain(rng);
     if (!data::first_is_view1(view1.box, view2.box)) std::swap(view1, view2);
     int32_t match[kGrid * kGrid];
     data::patch_match(view1.map, view2.map, kView, kPatch, match);
@@ -274,22 +296,21 @@ TEST_CASE("randaugment: a patch's partner is the patch that shows the same place
         ++near_border;
         continue;
       }
-      // What the centre shows, and what view 2 shows where its partner is said to be.
-      const uint8_t* shown =
-          view1.view.at(static_cast<int64_t>(centre.row), static_cast<int64_t>(centre.column));
-      const uint8_t* found =
-          view2.view.at(static_cast<int64_t>(to.row), static_cast<int64_t>(to.column));
-      if (!is_picture(shown) || !is_picture(found)) continue;  // moved out, or came from outside
-      const double rows = found[0] - shown[0], columns = found[1] - shown[1];
-      const double* m = view2.map.m;
-      const double off =
-          std::max(std::abs(m[0] * rows + m[1] * columns), std::abs(m[3] * rows + m[4] * columns));
-      const int32_t patch = static_cast<int32_t>(static_cast<int64_t>(to.row) / kPatch * kGrid +
-                                                 static_cast<int64_t>(to.column) / kPatch);
-      const double byte = std::max(1.0, std::hypot(m[0], m[3]));
-      ++(off <= slack + byte && patch == match[p] ? right : wrong);
+      const auto y1 = static_cast<int64_t>(centre.row), x1 = static_cast<int64_t>(centre.column),
+                 y2 = static_cast<int64_t>(to.row), x2 = static_cast<int64_t>(to.column);
+      if (!view1.shows_corner(y1, x1) || !view2.shows_picture(y2, x2)) continue;
+      // Where view 2 has what the centre shows, by what its own pixel says that is shown there.
+      const Place want = mapped(view2.map, view1.shown_at_corner(y1, x1)),
+                  has = mapped(view2.map, view2.shown(y2, x2));
+      const Place there{static_cast<double>(y2) + 0.5 + want.row - has.row,
+                        static_cast<double>(x2) + 0.5 + want.column - has.column};
+      const auto patch = static_cast<int32_t>(static_cast<int64_t>(there.row) / kPatch * kGrid +
+                                              static_cast<int64_t>(there.column) / kPatch);
+      ++(apart(there, to) <= slack && patch == match[p] ? right : wrong);
+      worst = std::max(worst, apart(there, to) / slack);
     }
   }
+  CAPTURE(worst);
   CAPTURE(right);
   CAPTURE(wrong);
   CAPTURE(near_border);
