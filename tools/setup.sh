@@ -13,7 +13,7 @@ TEXT
 packages=(
   build-essential g++ cmake ninja-build
   libeigen3-dev libstb-dev doctest-dev libcxxopts-dev libtomlplusplus-dev nlohmann-json3-dev
-  libjpeg-dev zlib1g-dev
+  libjpeg-dev zlib1g-dev curl
 )
 while (($# > 0)); do
   case "$1" in

@@ -43,8 +43,12 @@ void make_small(const Dataset& set, int64_t i, const PackOptions& options, Ready
   if (options.shorter > 0 && std::min(image.height, image.width) > options.shorter) {
     const Size size = small_size(image.height, image.width, options.shorter);
     resize_pil_bilinear(image, size.height, size.width, scratch, smaller);
-    out.file = encode_jpeg(smaller, options.quality);
     kept = &smaller;
+    if (options.quality > 0) out.file = encode_jpeg(smaller, options.quality);
+  }
+  if (options.quality == 0) {
+    out.file.assign(kPixelsHeading.begin(), kPixelsHeading.end());
+    out.file.insert(out.file.end(), kept->pixels.begin(), kept->pixels.end());
   }
   out.size.height = kept->height;
   out.size.width = kept->width;

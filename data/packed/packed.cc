@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -62,7 +63,6 @@ class SharedFile {
 };
 
 struct PackIndex {
-  std::string kind;
   std::vector<std::string> classes;
   std::vector<PackedPicture> pictures;
 };
@@ -94,7 +94,7 @@ std::string read_index(const SharedFile& file) {
 PackIndex parse_index(const std::string& text, const SharedFile& file) {
   BinaryReader in(text);
   PackIndex index;
-  index.kind = in.text();
+  in.text();  // of what kind the set was
   index.classes = in.texts();
   index.pictures.resize(in.count(40));
   const auto classes = static_cast<int32_t>(index.classes.size());
@@ -135,10 +135,27 @@ class Packed final : public Dataset {
     check(crc32_z(0, bytes.data(), bytes.size()) == picture.crc32, ErrorKind::kFormat,
           file_->path(), ": byte ", picture.offset, ": picture ", picture.name,
           " has another checksum", kAgain);
+    if (take_pixels(bytes, picture, out)) return;
     decode_image(bytes, file_->path() + ": " + picture.name, out, jpeg_);
   }
 
  private:
+  // False where the picture is a file to be decoded.
+  bool take_pixels(const std::vector<uint8_t>& bytes, const PackedPicture& picture,
+                   ImageU8& out) const {
+    if (!std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())
+             .starts_with(kPixelsHeading)) {
+      return false;
+    }
+    const auto count = static_cast<int64_t>(bytes.size() - kPixelsHeading.size());
+    check(picture.height > 0 && picture.width > 0 && picture.height <= count &&
+              count % picture.height == 0 && count / picture.height == 3 * picture.width,
+          ErrorKind::kFormat, file_->path(), ": picture ", picture.name, " has ", count,
+          " bytes of pixels, which are not ", picture.height, "x", picture.width, kAgain);
+    out.reshape(picture.height, picture.width, 3);
+    std::copy_n(bytes.begin() + kPixelsHeading.size(), count, out.pixels.begin());
+    return true;
+  }
   const PackedPicture& at(int64_t i) const {
     check(i >= 0 && i < size(), ErrorKind::kValue, "packed: picture ", i, " of ", size());
     return pictures_[static_cast<size_t>(i)];

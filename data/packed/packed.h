@@ -10,8 +10,8 @@
 // Sets packed into one file a split: pictures made small once, and a million files no more.
 //
 // A file: "robustmoe pack 1", offset, size and hash of the index (u64 each), the pictures, each a
-// whole JPEG or PNG file, and the index: kind, class names, and of each picture label, offset,
-// bytes, CRC-32, height, width and name (data/binary.h).
+// whole JPEG or PNG file or "pixels: " and its (height, width, 3) bytes, and the index: kind, class
+// names, and of each picture label, offset, bytes, CRC-32, height, width and name (data/binary.h).
 namespace data {
 
 struct PackedPicture {
@@ -48,6 +48,8 @@ class PackWriter {
 
 // How pictures become smaller: the shorter side `shorter` pixels by Pillow's antialiased bilinear
 // resize, then JPEG of `quality`. Smaller ones, and all where shorter is 0, are kept byte for byte.
+// quality 0: pixels, of all; several times as large, and the fastest to read. JPEG files are
+// decoded accurately then, whatever data.jpeg will be.
 struct PackOptions {
   int64_t shorter = 256;
   int quality = 90;

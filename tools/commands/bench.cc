@@ -138,6 +138,7 @@ int run_bench(int argc, char** argv) {
   options.add_value("images", "data: JPEG files to make", "256", "N");
   options.add_value("size", "data: their width and height", "500x375", "WxH");
   options.add_flag("packed", "data: pack them at 256 px first");
+  options.add_value("pack-quality", "data: as data pack's --quality", "90", "Q");
   options.add_value("quality", "data: their JPEG quality", "90", "Q");
   if (!options.parse(argc, argv)) return 0;
   const std::string what = options.positional().empty() ? "" : options.positional()[0];

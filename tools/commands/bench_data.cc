@@ -113,11 +113,13 @@ class Pictures {
     }
   }
   // The files, or, at 256 pixels, a packed one.
-  std::unique_ptr<data::Dataset> open(const train::Config& config, bool packed) const {
+  std::unique_ptr<data::Dataset> open(const train::Config& config, bool packed, int quality) const {
     auto plain = std::make_unique<data::PictureFiles>(paths, 3, train::jpeg_dialect(config));
     if (!packed) return plain;
     data::PackWriter writer((folder_.path() / "train.pack").string(), "bench", {"0"});
-    data::pack_set(*plain, {}, writer);
+    data::PackOptions packing;
+    packing.quality = quality;
+    data::pack_set(*plain, packing, writer);
     writer.finish();
     data::OpenOptions options;
     options.jpeg = train::jpeg_dialect(config);
@@ -132,6 +134,11 @@ class Pictures {
   std::vector<std::vector<uint8_t>> jpegs_;
 };
 
+std::string packed_as(int64_t quality) {
+  return quality == 0 ? "packed at 256 px as pixels from "
+                      : "packed at 256 px with quality " + std::to_string(quality) + " from ";
+}
+
 }  // namespace
 
 int bench_data(const Options& options) {
@@ -140,7 +147,8 @@ int bench_data(const Options& options) {
   const int64_t workers = options.integer("workers", 0, 1024),
                 seconds = options.integer("seconds", 1, 3600),
                 images = options.integer("images", 1, 100000),
-                quality = options.integer("quality", 1, 100);
+                quality = options.integer("quality", 1, 100),
+                pack_quality = options.integer("pack-quality", 0, 100);
   const Size size = size_from(options.get("size"));
   train::Config config = train::load_config(options.required("recipe"));
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
@@ -150,7 +158,8 @@ int bench_data(const Options& options) {
   train::validate(config);
 
   const Pictures files(images, size, static_cast<int>(quality));
-  const std::unique_ptr<data::Dataset> set = files.open(config, options.has("packed"));
+  const std::unique_ptr<data::Dataset> set =
+      files.open(config, options.has("packed"), static_cast<int>(pack_quality));
   data::LoaderOptions loading = train::training_loader(config);
   loading.workers = workers;
   loading.batch = 16;
@@ -170,7 +179,7 @@ int bench_data(const Options& options) {
   std::ostream& text = json == "-" ? std::cerr : std::cout;
   text << config.recipe << ": " << rate << " images/s into " << views / sources << " view"
        << (views > sources ? "s" : "") << " of " << config.model.image_size << " px each, "
-       << workers << " workers; " << (options.has("packed") ? "packed at 256 px from " : "")
+       << workers << " workers; " << (options.has("packed") ? packed_as(pack_quality) : "")
        << "JPEG files of " << size.width << "x" << size.height << ", "
        << files.bytes / images / 1024 << " KiB each, by " << data::jpeg_decoder() << "\n";
   const train::Fields fields{{"recipe", config.recipe},
@@ -180,6 +189,7 @@ int bench_data(const Options& options) {
                              {"images", sources},
                              {"seconds", passed},
                              {"packed", static_cast<int64_t>(options.has("packed"))},
+                             {"pack_quality", pack_quality},
                              {"file_bytes", files.bytes / images},
                              {"decoder", std::string(data::jpeg_decoder())}};
   if (json == "-") {

@@ -9,6 +9,7 @@
 #include "data/packed/packed.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
+#include "tools/commands/data_get.h"
 #include "tools/commands/options.h"
 #include "tools/commands/session.h"
 #include "train/file_io.h"
@@ -200,7 +201,7 @@ int data_check(const Options& options) {
 int data_pack(const Options& options) {
   const std::string out = options.required("out");
   const int64_t shorter = options.integer("size", 0, 65536),
-                quality = options.integer("quality", 1, 100);
+                quality = options.integer("quality", 0, 100);
   use_threads(options.integer("threads", 0, 4096));
   std::error_code trouble;
   std::filesystem::create_directories(out, trouble);
@@ -226,15 +227,20 @@ int data_pack(const Options& options) {
 
 int run_data(int argc, char** argv) {
   Options options("data",
-                  "what a data set holds (info), whether its files are whole (check); pack it");
-  options.add_positional("info|check|pack", "what to do", 1);
+                  "what a data set holds (info), whether its files are whole (check); pack it; get "
+                  "a published one");
+  options.add_positional("info|check|pack|get NAME",
+                         "what to do; NAME: cifar10, cifar100, flowers102", 2);
   options.add_value("data", "data set", "", "KIND:PATH");
   options.add_value("save", "check: write a line for each picture, with its hash", "", "FILE");
   options.add_value("against", "check: compare with what --save wrote before", "", "FILE");
-  options.add_value("out", "pack: folder for train.pack and test.pack", "", "DIR");
+  options.add_value("out", "pack, get: folder to write to", "", "DIR");
   options.add_value("size", "pack: shorter side of larger pictures; 0: keep all as they are", "256",
                     "N");
-  options.add_value("quality", "pack: their JPEG quality", "90", "Q");
+  options.add_value("quality", "pack: their JPEG quality; 0: pixels of all, large and fast", "90",
+                    "Q");
+  options.add_value("from", "get: another address for the files", "", "URL");
+  options.add_value("sums", "get: their MD5 sums there, as md5sum writes them", "", "FILE");
   options.add_value("threads", "threads; 0: all cores", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   if (!options.parse(argc, argv)) return 0;
@@ -242,10 +248,18 @@ int run_data(int argc, char** argv) {
     check_writable(options.get("json"));
   }
   const std::string what = options.positional().empty() ? "" : options.positional()[0];
+  if (what == "get") {
+    if (options.positional().size() < 2)
+      throw UsageError("data get: which set? " + gettable_sets());
+    return data_get(options.positional()[1], options);
+  }
+  if (options.positional().size() > 1) {
+    throw UsageError("data " + what + ": takes no \"" + options.positional()[1] + "\"");
+  }
   if (what == "info") return data_info(options);
   if (what == "check") return data_check(options);
   if (what == "pack") return data_pack(options);
-  throw UsageError("data does: info, check, pack");
+  throw UsageError("data does: info, check, pack, get");
 }
 
 }  // namespace tools

@@ -40,9 +40,9 @@ std::unique_ptr<Dataset> folder_set(const TempFolder& folder, Split split) {
   return open_dataset("image-folder:" + folder.path(), split);
 }
 
-void pack(const Dataset& set, const std::string& path, int64_t shorter) {
+void pack(const Dataset& set, const std::string& path, int64_t shorter, int quality = 80) {
   data::PackWriter writer(path, set.info().kind, set.info().class_names);
-  data::pack_set(set, {shorter, 80}, writer);
+  data::pack_set(set, {shorter, quality}, writer);
   writer.finish();
 }
 
@@ -106,6 +106,37 @@ TEST_CASE("packed: larger pictures get their shorter side, smaller ones stay") {
     }
     CHECK(far < 40 * static_cast<int64_t>(want.pixels.size()));
   }
+}
+
+TEST_CASE("packed: pixels without a format come back as they were") {
+  const TempFolder folder, out;
+  fill(folder);
+  const auto plain = folder_set(folder, Split::kTrain);
+  pack(*plain, out / "train.pack", 12, 0);
+  const auto packed = open_dataset("packed:" + out.path(), Split::kTrain);
+  for (int64_t i = 0; i < packed->size(); ++i) {
+    const ImageU8 before = read(*plain, i), after = read(*packed, i);
+    CHECK(after.channels == 3);
+    if (std::min(before.height, before.width) <= 12) {
+      CHECK(after.pixels == before.pixels);
+      continue;
+    }
+    CHECK(std::min(after.height, after.width) == 12);
+    ImageU8 scratch, want;
+    data::resize_pil_bilinear(before, after.height, after.width, scratch, want);
+    CHECK(after.pixels == want.pixels);
+  }
+  // A size that does not fit the bytes.
+  data::PackWriter writer(out / "test.pack", "test", {"ape"});
+  ImageU8 size;
+  size.height = 2, size.width = 3;
+  const std::string pixels = "pixels: 17 bytes, not 18.";
+  writer.add("odd", 0, size, {pixels.begin(), pixels.end()});
+  writer.finish();
+  const auto odd = open_dataset("packed:" + out.path(), Split::kTest);
+  CHECK(error_of([&] {
+          read(*odd, 0);
+        }).has("picture odd has 17 bytes of pixels, which are not 2x3"));
 }
 
 TEST_CASE("packed: splits, parts and the classes of a model") {

@@ -5,48 +5,18 @@
 #include <filesystem>
 
 #include "tests/data/temp_folder.h"
+#include "tests/support/mat_file.h"
 #include "tests/support/picture_files.h"
 
 using data::open_dataset;
 using data::Split;
 using data::test::error_of;
+using data::test::mat;
 using data::test::png_of;
 using data::test::TempFolder;
 using engine::ErrorKind;
 
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-void append(Bytes& to, const Bytes& more) { to.insert(to.end(), more.begin(), more.end()); }
-
-Bytes u32(uint32_t value) {
-  return {static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8),
-          static_cast<uint8_t>(value >> 16), static_cast<uint8_t>(value >> 24)};
-}
-
-Bytes element(uint32_t type, const Bytes& data) {
-  Bytes bytes = u32(type);
-  append(bytes, u32(static_cast<uint32_t>(data.size())));
-  append(bytes, data);
-  while (bytes.size() % 8 != 0) bytes.push_back(0);
-  return bytes;
-}
-
-// A MATLAB file of rows of bytes.
-Bytes mat(const std::vector<std::pair<std::string, Bytes>>& variables) {
-  Bytes file(128, ' ');
-  file[124] = 0, file[125] = 1, file[126] = 'I', file[127] = 'M';
-  for (const auto& [name, values] : variables) {
-    Bytes sizes = u32(1), matrix = element(6, {9, 0, 0, 0, 0, 0, 0, 0});
-    append(sizes, u32(static_cast<uint32_t>(values.size())));
-    append(matrix, element(5, sizes));
-    append(matrix, element(1, {name.begin(), name.end()}));
-    append(matrix, element(2, values));
-    append(file, element(14, matrix));
-  }
-  return file;
-}
 
 // Eight pictures, whose widths are 2 to 9, of the classes 1, 1, 2, 2, 3, 3, 102, 102.
 void fill(const TempFolder& folder) {
