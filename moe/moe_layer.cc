@@ -83,8 +83,10 @@ Tensor MoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& residual
   const Tensor ys = experts_.forward(f, xs, routing, plan, random);
   routing.slot_of = plan.map.slot_of;
   routing.outputs = ys;
-  const Tensor add = engine::reshape(residual, {n, width_});
-  return engine::reshape(engine::combine_rows(ys, routing.weight, plan.map, &add), x.shape());
+  const Tensor add = residual.defined() ? engine::reshape(residual, {n, width_}) : Tensor{};
+  return engine::reshape(
+      engine::combine_rows(ys, routing.weight, plan.map, add.defined() ? &add : nullptr),
+      x.shape());
 }
 
 void MoeLayer::visit(nn::ParamVisitor& v) {

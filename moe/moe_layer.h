@@ -113,7 +113,8 @@ class MoeLayer {
         config_(config),
         router_(width, config),
         experts_(width, hidden, config, form) {}
-  // x, residual: (B, T, width). Error(kValue) when routing groups do not divide the batch.
+  // x, residual: (B, T, width); a residual that is not defined is none. Error(kValue) when routing
+  // groups do not divide the batch.
   engine::Tensor forward(nn::Forward& f, const engine::Tensor& x, const engine::Tensor& residual,
                          const RoutingRandom& random, Routing& routing) const;
   void visit(nn::ParamVisitor& v);

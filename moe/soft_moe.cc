@@ -96,7 +96,8 @@ Tensor SoftMoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& resi
   const engine::RowMap back{plan.map.slot_of.viewed({images * all}),
                             plan.map.choice_of_slot.viewed({images * all, 1})};
   const Tensor by_image = engine::reshape(engine::gather_rows(ys, back), {images, all, width_});
-  return engine::add(engine::batched_matmul(combine, by_image), residual);
+  const Tensor y = engine::batched_matmul(combine, by_image);
+  return residual.defined() ? engine::add(y, residual) : y;
 }
 
 void SoftMoeLayer::visit(nn::ParamVisitor& v) {

@@ -10,6 +10,8 @@ using engine::Tensor;
 
 void VmoeConfig::check() const {
   vit.check();
+  engine::check(stochastic_depth >= 0 && stochastic_depth < 1, ErrorKind::kValue,
+                "model.stochastic_depth must lie in [0, 1), got ", stochastic_depth);
   if (!moe_layers.empty()) moe.check();
   for (size_t i = 0; i < moe_layers.size(); ++i) {
     engine::check(moe_layers[i] >= 0 && moe_layers[i] < vit.layers, ErrorKind::kValue,
@@ -25,13 +27,15 @@ Vmoe::Vmoe(const VmoeConfig& config) : config_(config), stem_(config.vit), head_
   config.check();
   const nn::VitConfig& vit = config.vit;
   for (int64_t i = 0; i < vit.layers; ++i) {
+    const double rate = nn::stochastic_depth_of(config.stochastic_depth, i, vit.layers);
     Block block{nn::LayerNorm(vit.width),
                 nn::SelfAttention(vit.width, vit.heads),
                 nn::LayerNorm(vit.width),
                 nullptr,
                 nullptr,
                 nullptr,
-                "blocks." + std::to_string(i)};
+                "blocks." + std::to_string(i),
+                {nn::StochasticDepth(rate, 2 * i), nn::StochasticDepth(rate, 2 * i + 1)}};
     const bool experts = std::ranges::find(config.moe_layers, i) != config.moe_layers.end();
     if (experts && config.moe.chooser == Chooser::kSoft) {
       block.soft =
@@ -56,16 +60,20 @@ void Vmoe::forward(nn::Forward& f, const Tensor& images, VmoeOutput& out,
   Tensor x = stem_.forward(f, images);
   for (const Block& block : blocks_) {
     f.tape.scope(block.name);
-    x = block.attention.forward(f, block.norm1.forward(f, x), x);
-    const Tensor y = block.norm2.forward(f, x);
+    const auto& [first, second] = block.depth;
+    const Tensor attended =
+        block.attention.forward(f, block.norm1.forward(f, x), first.residual(f, x));
+    x = first.join(f, x, attended);
+    const Tensor y = block.norm2.forward(f, x), residual = second.residual(f, x);
     if (block.mlp != nullptr) {
-      x = block.mlp->forward(f, y, x);
+      x = second.join(f, x, block.mlp->forward(f, y, residual));
       continue;
     }
     Routing& routing = out.routings[at];
     const RoutingRandom own = random.empty() ? RoutingRandom{} : random[at];
-    x = block.soft != nullptr ? block.soft->forward(f, y, x, own, routing)
-                              : block.moe->forward(f, y, x, own, routing);
+    x = second.join(f, x,
+                    block.soft != nullptr ? block.soft->forward(f, y, residual, own, routing)
+                                          : block.moe->forward(f, y, residual, own, routing));
     routing.class_token = config_.vit.pool == nn::Pool::kToken;
     ++at;
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "moe/moe_layer.h"
 #include "moe/soft_moe.h"
+#include "nn/stochastic_depth.h"
 #include "nn/vit.h"
 
 namespace moe {
@@ -17,6 +19,7 @@ struct VmoeConfig {
   nn::VitConfig vit;
   MoeConfig moe;
   std::vector<int64_t> moe_layers;
+  double stochastic_depth = 0;  // of the last block (nn::stochastic_depth_of)
   // Error(kValue) for sizes that do not fit, or layers outside the model, twice or unsorted.
   void check() const;
 };
@@ -50,6 +53,7 @@ class Vmoe {
     std::unique_ptr<MoeLayer> moe;
     std::unique_ptr<SoftMoeLayer> soft;
     std::string name;  // "blocks.3", for diagnosis
+    std::array<nn::StochasticDepth, 2> depth;
     void visit(nn::ParamVisitor& v);
   };
 

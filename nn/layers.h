@@ -12,6 +12,7 @@ class Linear {
       : in_(in), out_(out), weight_init_(weight), bias_init_(bias) {}
   engine::Tensor forward(Forward& f, const engine::Tensor& x) const;
   engine::Tensor forward_gelu(Forward& f, const engine::Tensor& x, engine::GeluForm form) const;
+  // y + residual. Here and below a tensor that is not defined is no residual.
   engine::Tensor forward_add(Forward& f, const engine::Tensor& x,
                              const engine::Tensor& residual) const;
   void visit(ParamVisitor& v);

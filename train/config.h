@@ -25,6 +25,7 @@ struct Config {
     std::string gelu = "tanh";
     std::string pool = "token";
     bool pre_logits = false;
+    double stochastic_depth = 0;
   };
   struct Moe {
     std::string layers = "none";

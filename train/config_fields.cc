@@ -71,6 +71,9 @@ void list_model(Listing& to, Config::Model& m) {
   to.choice("pool", m.pool, {"token", "mean"},
             "What is classified: the class token, or the mean of the patches.");
   to.flag("pre_logits", m.pre_logits, "A dense layer and tanh before the head.");
+  to.real("stochastic_depth", m.stochastic_depth, kBelowOne,
+          "Share of the views that skip a branch of the last block in training; it grows from 0 in "
+          "the first.");
 }
 
 void list_moe(Listing& to, Config::Moe& m) {

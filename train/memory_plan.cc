@@ -18,7 +18,7 @@ std::string mib(int64_t bytes) {
 
 // Elements of one image that backward needs, by part of a block.
 struct PerImage {
-  double attention, dense, moe, mask, stem, widest_gradient;
+  double attention, dense, moe, mask, skipped, stem, widest_gradient;
 };
 
 // Counts in f64, so that no product of sizes overflows; as a number of bytes at most 1e17, so that
@@ -43,6 +43,7 @@ PerImage elements(const moe::VmoeConfig& c) {
   }
   if (c.moe.bf16_dispatch) out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
   out.mask = c.moe.expert_dropout > 0 ? t * k * (2 * mlp + 2 * d) : 0;
+  out.skipped = c.stochastic_depth > 0 ? 2 * t * d : 0;  // the branches, beside their sums
   out.stem = side * side * number(c.vit.channels) + 2 * t * d;
   const double hidden = c.moe_layers.empty() ? mlp : std::max(1.0, k) * mlp;
   out.widest_gradient = t * (hidden + 4 * d + k * d);
@@ -68,8 +69,8 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const bool mixes = config.augment.mixup > 0 || config.augment.cutmix > 0;
   const double mixed = mixes ? side * side * static_cast<double>(c.vit.channels) : 0;
   plan.activations =
-      bytes(images * (moe_layers * (per.moe + per.mask) + layers * per.attention + per.stem +
-                      mixed + (layers - moe_layers) * per.dense + per.widest_gradient));
+      bytes(images * (moe_layers * (per.moe + per.mask) + layers * (per.attention + per.skipped) +
+                      per.stem + mixed + (layers - moe_layers) * per.dense + per.widest_gradient));
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) *
                        static_cast<double>(c.vit.channels) * side * side);

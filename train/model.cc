@@ -52,6 +52,7 @@ moe::VmoeConfig vmoe_config(const Config& config) {
   m.dropout_mask =
       config.moe.dropout_mask == "slot" ? moe::DropoutMask::kSlot : moe::DropoutMask::kToken;
   out.moe_layers = moe_layer_indices(config);
+  out.stochastic_depth = config.model.stochastic_depth;
   return out;
 }
 

@@ -23,6 +23,7 @@ enum class Purpose : uint32_t {
   kData,
   kTest,
   kMix,
+  kStochasticDepth,
 };
 
 // splitmix64's finaliser: a bijection that mixes all bits.

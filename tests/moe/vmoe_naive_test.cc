@@ -92,7 +92,7 @@ std::vector<Case> loss_cases() {
 }
 
 std::vector<Case> model_cases() {
-  std::vector<Case> cases(9);
+  std::vector<Case> cases(11);
   cases[0].name = "pre_logits";
   cases[0].config.vit.pre_logits = true;
   cases[1].name = "mean of the patches";
@@ -118,7 +118,33 @@ std::vector<Case> model_cases() {
   cases[8].name = "evaluation with another K";
   cases[8].config.moe.eval_top_k = 1;
   cases[8].mode = nn::Mode::kEval;
+  cases[9].name = "stochastic depth";
+  cases[9].config = with_capacity(small_vmoe(), .8, 2);
+  cases[9].config.stochastic_depth = 0.6;
+  cases[9].losses = {.importance = 0.7, .load = 0.9, .prc = moe::PrcForm::kPaper};
+  cases[9].drops = true;
+  cases[10].name = "evaluation skips nothing";
+  cases[10].config.stochastic_depth = 0.6;
+  cases[10].mode = nn::Mode::kEval;
   return cases;
+}
+
+// Whom stochastic depth skips in a step of run_step(), by its documented key and rates.
+std::vector<naive::Vec> depth_factors(const VmoeConfig& c, int64_t images) {
+  std::vector<naive::Vec> factors;
+  for (int64_t branch = 0; branch < 2 * c.vit.layers; ++branch) {
+    const double rate = c.stochastic_depth * static_cast<double>(branch / 2) /
+                        static_cast<double>(c.vit.layers - 1);
+    const engine::RngKey key = engine::RngKey(11, engine::Purpose::kStochasticDepth)
+                                   .with(5)
+                                   .with(static_cast<uint64_t>(branch));
+    naive::Vec& factor = factors.emplace_back();
+    for (uint64_t n = 0; n < static_cast<uint64_t>(images); ++n) {
+      const bool skips = key.uniform(n) < rate;
+      factor.push_back(skips ? 0.0 : double{static_cast<float>(1 / (1 - rate))});
+    }
+  }
+  return factors;
 }
 
 // The smallest gap between the gate that was chosen last and the next one.
@@ -145,8 +171,10 @@ void check_case(const Case& one, double tolerance) {
   Bound<moe::Vmoe> bound(c, engine::dtype_of<T>());
   randomise(bound.store);
   const Step got = run_step(bound, batch, one.losses, one.mode);
-  const naive::Result want = naive::run(naive_config(c, one.losses, one.mode),
-                                        params_of(bound.store), naive_inputs(batch, one.mode));
+  naive::Inputs in = naive_inputs(batch, one.mode);
+  if (one.mode == nn::Mode::kTrain) in.depth = depth_factors(c, batch.count);
+  const naive::Result want =
+      naive::run(naive_config(c, one.losses, one.mode), params_of(bound.store), in);
   const int64_t k = naive_config(c, one.losses, one.mode).top_k;
   REQUIRE(margin(want, c.moe.experts, k) > 1e-5);
   CHECK((got.dropped > 0) == one.drops);

@@ -272,6 +272,7 @@ void accumulate(Bound<moe::Vmoe>& bound, const Batch<double>& batch, int64_t beg
 TEST_CASE("vmoe: micro-batches add up to the batch, noise and dropout included") {
   VmoeConfig c = small_vmoe();
   c.moe.expert_dropout = 0.3;
+  c.stochastic_depth = 0.4;
   Bound<moe::Vmoe> bound = random_model(c);
   const Batch<double> batch = random_batch<double>(c, 7);
   accumulate(bound, batch, 0, 7);
@@ -282,6 +283,46 @@ TEST_CASE("vmoe: micro-batches add up to the batch, noise and dropout included")
   }
   const WorstTensor worst = worst_of(params_of(bound.store, Slab::kGrad), whole);
   CHECK_MESSAGE(worst.ok(1e-12), worst);
+}
+
+TEST_CASE("vmoe: who skips a block passes it by, whatever the block is") {
+  for (const auto& [chooser, blocks] : {std::pair{moe::Chooser::kTokens, std::vector<int64_t>{}},
+                                        {moe::Chooser::kTokens, {1}},
+                                        {moe::Chooser::kExperts, {1}},
+                                        {moe::Chooser::kSoft, {1}}}) {
+    VmoeConfig c = small_vmoe();
+    c.vit.layers = 2;
+    c.moe_layers = blocks;
+    c.moe.chooser = chooser;
+    c.moe.noise_std = 0;
+    c.stochastic_depth = 0.5;
+    VmoeConfig first_alone = c;
+    first_alone.vit.layers = 1;
+    first_alone.moe_layers = {};
+    first_alone.stochastic_depth = 0;
+    Bound<moe::Vmoe> deep = random_model(c), shallow(first_alone);
+    for (const auto& [path, value] : params_of(deep.store)) {
+      if (!path.starts_with("blocks.1.")) set_param(shallow.store, path, value);
+    }
+    const Batch<double> batch = random_batch<double>(c, 40);
+    const naive::Vec all = run_step(deep, batch, {}).logits,
+                     short_cut = run_step(shallow, batch, {}).logits;
+    int64_t passed = 0;
+    for (int64_t n = 0; n < 40; ++n) {
+      const auto row = [&](const naive::Vec& v) { return v.begin() + n * c.vit.classes; };
+      passed += std::equal(row(all), row(all) + c.vit.classes, row(short_cut));
+    }
+    CHECK(passed > 2);  // a quarter skips both branches
+    CHECK(passed < 20);
+  }
+  CHECK(nn::stochastic_depth_of(0.3, 0, 4) == 0);
+  CHECK(nn::stochastic_depth_of(0.3, 2, 4) == doctest::Approx(0.2));
+  CHECK(nn::stochastic_depth_of(0.3, 3, 4) == 0.3);
+  CHECK(nn::stochastic_depth_of(0.3, 0, 1) == 0);
+  VmoeConfig bad = small_vmoe();
+  bad.stochastic_depth = 1;
+  CHECK(caught([&] { moe::Vmoe model(bad); }).message ==
+        "model.stochastic_depth must lie in [0, 1), got 1");
 }
 
 TEST_CASE("vmoe: an attack gets the gradient of the images and leaves the parameters alone") {

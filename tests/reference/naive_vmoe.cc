@@ -348,25 +348,36 @@ struct Moe {
   }
 };
 
-// x += attention(norm1(x));  x += feed_forward(norm2(x)), an MLP or a mixture of them.
+// The rows of image b times factor[b]; no factors: all stay.
+static Vec scaled_images(Vec x, const Vec& factor) {
+  const int64_t row = factor.empty() ? 0 : length(x) / length(factor);
+  for (int64_t i = 0; i < (factor.empty() ? 0 : length(x)); ++i) x[i] *= factor[i / row];
+  return x;
+}
+
+// x += attention(norm1(x));  x += feed_forward(norm2(x)), an MLP or a mixture of them; with
+// stochastic depth each image's sum times a factor.
 struct Block {
   LayerNorm norm1;
   Attention attention;
   LayerNorm norm2;
   std::optional<Mlp> mlp = {};
   std::optional<Moe> moe = {};
+  Vec first = {}, second = {};  // factors
 
   Vec forward(Vec x, const Vec& noise, const Vec& dropout, const Vec& output_dropout,
               const Indices& slots) {
-    add(x, attention.forward(norm1.forward(x)));
+    add(x, scaled_images(attention.forward(norm1.forward(x)), first));
     const Vec n = norm2.forward(x);
-    add(x, moe ? moe->forward(n, noise, dropout, output_dropout, slots) : mlp->forward(n));
+    const Vec y = moe ? moe->forward(n, noise, dropout, output_dropout, slots) : mlp->forward(n);
+    add(x, scaled_images(y, second));
     return x;
   }
 
   Vec backward(Vec dx) {
-    add(dx, norm2.backward(moe ? moe->backward(dx) : mlp->backward(dx)));
-    add(dx, norm1.backward(attention.backward(dx)));
+    const Vec dy = scaled_images(dx, second);
+    add(dx, norm2.backward(moe ? moe->backward(dy) : mlp->backward(dy)));
+    add(dx, norm1.backward(attention.backward(scaled_images(dx, first))));
     return dx;
   }
 };
@@ -476,8 +487,10 @@ struct Model {
     }
     const Indices slots = slots_of(config, in.match);
     const auto at = [](const std::vector<Vec>& v, size_t i) { return i < v.size() ? v[i] : Vec{}; };
-    size_t moe = 0;
+    size_t moe = 0, branch = 0;
     for (Block& block : blocks) {
+      block.first = at(in.depth, branch++);
+      block.second = at(in.depth, branch++);
       x = block.forward(x, at(in.noise, moe), at(in.dropout, moe), at(in.output_dropout, moe),
                         slots);
       moe += block.moe ? 1 : 0;
@@ -566,6 +579,7 @@ static void check_inputs(const Config& c, const Inputs& in) {
   for (const Vec& v : in.output_dropout) {
     require(v.empty() || length(v) == N * c.top_k * c.width, "output_dropout (N K, W)");
   }
+  for (const Vec& v : in.depth) require(v.empty() || length(v) == B, "depth (B)");
   require(in.match.empty() ||
               (B % 2 == 0 && static_cast<int64_t>(in.match.size()) == B / 2 * patches_of(c)),
           "match (B/2, patches)");

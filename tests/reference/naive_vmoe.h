@@ -60,6 +60,8 @@ struct Inputs {
   std::vector<Vec> noise = {};    // (N, E) standard normal
   std::vector<Vec> dropout = {};  // (N*K, M) multipliers of the hidden activations, 0 or 1/(1-rate)
   std::vector<Vec> output_dropout = {};  // (N*K, W) the same of what an expert returns
+  // (B) what an image's branch is multiplied by: two entries a block, attention and feed-forward.
+  std::vector<Vec> depth = {};
   // Two-view training, images interleaved: pair 0 view 1, pair 0 view 2, pair 1 view 1, ...
   // (B/2, patches): for a patch of view 1 the corresponding patch of view 2, or -1.
   Indices match = {};

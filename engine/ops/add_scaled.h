@@ -1,0 +1,23 @@
+#pragma once
+
+#include <span>
+
+#include "engine/core/tape.h"
+
+namespace engine {
+
+// y[n] = x[n] + factor[n] * branch[n] for the images n of a batch; where factor[n] is 0, y[n] is
+// x[n], whatever the branch holds.
+//
+//   x, branch  (N, ...)  f32 or f64, x on a tape
+//   factors    (N)       finite
+//   returns    (N, ...)
+//
+// Gradient: dx = dy (handed over without a copy where it can be), dbranch[n] = factor[n] dy[n].
+// Saves the factors. One multiply-add an element.
+//
+// Throws Error(kShape) where the shapes differ or there are not N factors, Error(kValue) for a
+// factor that is not finite or where x is not on a tape.
+Tensor add_scaled(const Tensor& x, const Tensor& branch, std::span<const float> factors);
+
+}  // namespace engine

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "engine/core/backend.h"
+
+// Raw kernels of add_scaled: `images` of `size` elements, a factor each.
+namespace engine::kernels {
+
+template <class T>
+void add_scaled(Cpu, const T* x, const T* branch, const float* factors, T* y, int64_t images,
+                int64_t size);
+
+// d (+)= factor * dy
+template <class T>
+void add_scaled_backward(Cpu, const T* dy, const float* factors, T* d, int64_t images, int64_t size,
+                         GradWrite write);
+
+}  // namespace engine::kernels
