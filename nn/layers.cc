@@ -17,7 +17,8 @@ Tensor Linear::forward_gelu(Forward& f, const Tensor& x, engine::GeluForm form) 
 }
 
 Tensor Linear::forward_add(Forward& f, const Tensor& x, const Tensor& residual) const {
-  return engine::linear(x, weight_.on(f), bias_.on(f), {.residual = residual.defined() ? &residual : nullptr});
+  return engine::linear(x, weight_.on(f), bias_.on(f),
+                        {.residual = residual.defined() ? &residual : nullptr});
 }
 
 void Linear::visit(ParamVisitor& v) {

@@ -46,14 +46,24 @@ Soft MoE: tokens not of unit length|moe/soft_moe.cc|engine::linear(engine::unit_
 Soft MoE: without the scale|moe/soft_moe.cc|unit_rows(mu_.on(f), factor_.on(f))|unit_rows(mu_.on(f))
 Soft MoE: noise not divided by the experts|moe/soft_moe.cc|config_.noise_std / static_cast<double>(config_.experts)|config_.noise_std
 RandAugment: grey of 1/256|data/transform/augment/color.cc|1.0f / 255.0f|1.0f / 256.0f
-RandAugment: blend rounds|data/transform/augment/pixel_ops.h|: value)|: value + 0.5f)
+RandAugment: blend rounds|data/transform/augment/pixel_ops.h|? 255.0f : least|? 255.0f : least + 0.5f
 RandAugment: mean of the picture in contrast|data/transform/augment/contrast.cc|centre == ContrastCentre::kMean|centre != ContrastCentre::kMean
-RandAugment: sharpness in whole numbers|data/transform/augment/sharpness.cc|std::clamp(sum, 0.0f, 255.0f)|std::clamp(sum + 0.01f, 0.0f, 255.0f)
+RandAugment: sharpness in whole numbers|data/transform/augment/sharpness.cc|255.0f : means[i]|255.0f : means[i] + 0.01f
 RandAugment: borders exchanged|data/transform/augment/rand_augment.cc|== RandAugmentDialect::kPrc ? Border|!= RandAugmentDialect::kPrc ? Border
-RandAugment: halves to even|data/transform/augment/warp.cc|std::round(x)|std::nearbyint(x)
+RandAugment: halves down, grey border|data/transform/augment/warp.cc|std::abs(x - down) >= 0.5f|std::abs(x - down) > 0.5f
+RandAugment: halves down, reflected border|data/transform/augment/warp.cc|static_cast<float>(down) >= 0.5f|static_cast<float>(down) > 0.5f
+RandAugment: the last pixel of all is the one before it|data/transform/augment/warp.cc|from[3 * last]|from[3 * last - 3]
 RandAugment: shear the other way in the matrix|data/transform/augment/affine.cc|{{1, 0, 0, -level, 1, 0}}|{{1, 0, 0, level, 1, 0}}
-RandAugment: solarize one later|data/transform/augment/solarize.cc|v >= threshold|v > threshold
+RandAugment: solarize one later|data/transform/augment/solarize.cc|v >= least|v > least
 RandAugment: equalize without half a step|data/transform/augment/equalize.cc|below + step / 2|below
+resize: corners aligned|data/transform/resize.cc|(static_cast<float>(i) + 0.5f) * scale|(static_cast<float>(i) + 0.49f) * scale
+resize: by area, the last pixel not weighted|data/transform/resize_area.cc|value * x.weight(j)|value
+resize: Pillow without antialiasing|data/transform/resize_pil.cc|std::max(scale, 1.0)|1.0
+JPEG: dialects exchanged|data/codec/decode_jpeg.cc|== JpegDialect::kFast ? JDCT|!= JpegDialect::kFast ? JDCT
+JPEG: CMYK rounded as the other dialect does|data/codec/decode_jpeg.cc|== JpegDialect::kAccurate ? 127|!= JpegDialect::kAccurate ? 127
+crop: area and aspect independent of the height|data/transform/inception_crop.cc|std::sqrt(area_max / aspect)|std::sqrt(area_max)
+jitter: mean of contrast not rounded|data/transform/augment/color_jitter.cc|(mean + 0.5)|(mean)
+jitter: hue turned the other way|data/transform/augment/hue.cc|hsv[0] + shift|hsv[0] - shift
 timm: exact and approximate GELU exchanged|train/model.cc|config.model.gelu == "erf"|config.model.gelu != "erf"
 '
 

@@ -54,7 +54,7 @@ struct Config {
   };
   struct Data {
     std::string source, train_split = "train", test_split = "test";
-    std::string jpeg = "accurate";
+    std::string jpeg = "accurate", multi_labels;
     bool two_view = false, skip_bad_images = false;
     int64_t workers = 1, prefetch = 3, limit = 0;
   };

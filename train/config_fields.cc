@@ -158,6 +158,8 @@ void list_data(Listing& to, Config::Data& d) {
   to.text("test_split", d.test_split,
           "What is evaluated on during training: test, or a part of it or of train.",
           Resume::kMayDiffer);
+  to.text("multi_labels", d.multi_labels,
+          "JSON file of several right classes for each training image; empty: one, the set's own.");
   to.choice("jpeg", d.jpeg, {"accurate", "fast"},
             "How JPEG files are decoded: with the accurate transform, as Pillow does, or with the "
             "fast one, as TensorFlow and so the published codes do.");

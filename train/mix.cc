@@ -38,6 +38,7 @@ Mixer::Mixer(const Config& config)
       cutmix_(config.augment.cutmix),
       cutmix_share_(mixup_ > 0 ? config.augment.cutmix_share : 1),
       smoothing_(config.train.label_smoothing),
+      several_(!config.data.multi_labels.empty()),
       granularity_(config.augment.mix_granularity),
       part_(config.augment.mix_images),
       stride_(config.data.two_view ? 2 : 1),
@@ -95,10 +96,9 @@ void Mixer::draw(int64_t step, int64_t views) {
   }
 }
 
-Tensor Mixer::targets(engine::StepArena& arena, const Tensor& labels, int64_t begin,
+Tensor Mixer::targets(engine::StepArena& arena, const ViewLabels& labels, int64_t begin,
                       int64_t end) const {
   const Tensor out = arena.empty({end - begin, classes_}, engine::Dtype::kF32);
-  const auto* label = labels.data<const int32_t>();
   const auto off = static_cast<float>(smoothing_ / static_cast<double>(classes_));
   const auto on = static_cast<float>(1 - smoothing_);
   for (int64_t n = begin; n < end; ++n) {
@@ -106,11 +106,8 @@ Tensor Mixer::targets(engine::StepArena& arena, const Tensor& labels, int64_t be
     std::fill_n(row, classes_, off);
     const float share = share_[static_cast<size_t>(n)];
     const int64_t partner = drawn_[static_cast<size_t>(n)].partner;
-    for (const int64_t from : {n, partner}) {
-      engine::check(label[from] >= 0 && label[from] < classes_, engine::ErrorKind::kValue,
-                    "mixer: label ", label[from], " is outside the ", classes_, " classes");
-      row[label[from]] += on * (from == n ? share : 1 - share);
-    }
+    labels.add(n, on * share, row);
+    labels.add(partner, on * (1 - share), row);
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include "engine/core/rng.h"
 #include "engine/ops/mix_images.h"
 #include "train/config.h"
+#include "train/right_classes.h"
 
 namespace train {
 
@@ -26,9 +27,10 @@ class Mixer {
  public:
   explicit Mixer(const Config& config);
 
-  // Are images mixed? May labels be other than one class each (also label smoothing)?
+  // Are images mixed? May labels be other than one class each (also label smoothing, and
+  // data.multi_labels)?
   bool mixes() const { return mixup_ > 0 || cutmix_ > 0; }
-  bool softens() const { return mixes() || smoothing_ > 0; }
+  bool softens() const { return mixes() || smoothing_ > 0 || several_; }
 
   // Draws for a step of `views` images; the constructor's batch at most, no allocation.
   void draw(int64_t step, int64_t views);
@@ -36,15 +38,17 @@ class Mixer {
   std::span<const engine::ImageMix> drawn() const { return {drawn_.data(), views_}; }
 
   // Targets (end - begin, C) of images [begin, end), on the arena: row i is
-  //   s t[n] + (1 - s) t[p],   t[n] = (1 - smoothing) onehot(label_n) + smoothing / C
-  // with s the image's own share of what is seen. labels (views) in [0, classes).
-  engine::Tensor targets(engine::StepArena& arena, const engine::Tensor& labels, int64_t begin,
+  //   s t[n] + (1 - s) t[p],   t[n] = (1 - smoothing) y[n] + smoothing / C
+  // with s the image's own share of what is seen and y[n] what `labels` says: 1 at the right class,
+  // or at each of several, or 1/k at each.
+  engine::Tensor targets(engine::StepArena& arena, const ViewLabels& labels, int64_t begin,
                          int64_t end) const;
 
  private:
   engine::ImageMix draw_one(engine::RngKey key, float& share) const;
 
   double mixup_, cutmix_, cutmix_share_, smoothing_;
+  bool several_;
   std::string granularity_;
   int64_t part_, stride_, side_, classes_;
   uint64_t seed_;

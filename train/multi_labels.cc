@@ -25,34 +25,77 @@ int64_t number_of(const std::string& name) {
   return std::stoll(stem.substr(begin));
 }
 
+// Lists of classes, by number or name.
+class ClassReader {
+ public:
+  ClassReader(const std::string& path, int64_t classes, const std::vector<std::string>& names)
+      : path_(path), classes_(classes) {
+    for (const std::string& name : names) {
+      numbers_.emplace(name, static_cast<int32_t>(numbers_.size()));
+    }
+  }
+  std::vector<int32_t> operator()(const json& list, const std::string& image) const {
+    check(list.is_array(), ErrorKind::kFormat, path_, ": ", image,
+          " has no list, expected [class, ...]");
+    std::vector<int32_t> labels;
+    for (const json& label : list) labels.push_back(number(label, image));
+    std::ranges::sort(labels);
+    labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
+    return labels;
+  }
+
+ private:
+  int32_t number(const json& label, const std::string& image) const {
+    if (label.is_string()) {
+      const auto found = numbers_.find(label.get<std::string>());
+      if (found != numbers_.end()) return found->second;
+    }
+    check(label.is_number_integer() && label.get<int64_t>() >= 0 && label.get<int64_t>() < classes_,
+          ErrorKind::kFormat, path_, ": ", image, " has class ", label.dump(), ", expected 0 to ",
+          classes_ - 1, ", the model's, or the name of one");
+    return label.get<int32_t>();
+  }
+
+  const std::string& path_;
+  int64_t classes_;
+  std::unordered_map<std::string, int32_t> numbers_;
+};
+
 }  // namespace
 
-MultiLabels::MultiLabels(const std::string& path, int64_t classes) : path_(path) {
-  const json list = json::parse(read_file(path, kLargestFile), nullptr, /*allow_exceptions=*/false);
-  check(list.is_array() && !list.empty(), ErrorKind::kFormat, path,
-        ": is no JSON list, expected [[class, ...], ...], a list for each image");
-  for (const json& image : list) {
-    const size_t number = labels_.size() + 1;
-    check(image.is_array(), ErrorKind::kFormat, path, ": image ", number,
-          " has no list, expected [class, ...]");
-    std::vector<int32_t>& labels = labels_.emplace_back();
-    for (const json& label : image) {
-      check(
-          label.is_number_integer() && label.get<int64_t>() >= 0 && label.get<int64_t>() < classes,
-          ErrorKind::kFormat, path, ": image ", number, " has class ", label.dump(),
-          ", expected 0 to ", classes - 1, ", the model's");
-      labels.push_back(label.get<int32_t>());
+MultiLabels::MultiLabels(const std::string& path, int64_t classes,
+                         const std::vector<std::string>& class_names)
+    : path_(path) {
+  const json all = json::parse(read_file(path, kLargestFile), nullptr, /*allow_exceptions=*/false);
+  check((all.is_array() || all.is_object()) && !all.empty(), ErrorKind::kFormat, path,
+        ": is no JSON list, expected [[class, ...], ...], a list for each image, or {\"NAME\": "
+        "[class, ...], ...}");
+  const ClassReader read(path, classes, class_names);
+  labels_.reserve(all.size());
+  if (all.is_array()) {
+    for (const json& list : all) {
+      labels_.push_back(read(list, "image " + std::to_string(labels_.size() + 1)));
     }
+    return;
+  }
+  for (const auto& [name, list] : all.items()) {
+    by_name_.emplace(name, labels_.size());
+    labels_.push_back(read(list, name));
   }
 }
 
 const std::vector<int32_t>& MultiLabels::of(const data::Dataset& set, int64_t i) const {
   const std::string name = set.name(i);
+  if (!by_name_.empty()) {
+    const auto found = by_name_.find(name);
+    check(found != by_name_.end(), ErrorKind::kValue, path_, ": has no labels for ", name);
+    return labels_[found->second];
+  }
   const int64_t number = number_of(name);
-  check(
-      number >= 1 && number <= static_cast<int64_t>(labels_.size()), ErrorKind::kValue, path_,
-      ": has labels for images 1 to ", labels_.size(), ", but ", name,
-      " does not end in one of these numbers; --multi-labels is for ImageNet's validation images");
+  check(number >= 1 && number <= static_cast<int64_t>(labels_.size()), ErrorKind::kValue, path_,
+        ": has labels for images 1 to ", labels_.size(), ", but ", name,
+        " does not end in one of these numbers; a list is for ImageNet's validation images, others "
+        "need {\"NAME\": [class, ...], ...}");
   return labels_[static_cast<size_t>(number - 1)];
 }
 

@@ -20,10 +20,11 @@ int64_t total_steps(const Config& config, int64_t images) {
   return (config.train.epochs * limit + per_step - 1) / per_step;
 }
 
-TrainStep::TrainStep(const Config& config, Model& model, int64_t steps)
+TrainStep::TrainStep(const Config& config, Model& model, int64_t steps, const RightClasses* several)
     : config_(config),
       objective_(config),
       mixer_(config),
+      several_(several),
       model_(model),
       steps_(steps),
       optimizer_(config, model.params),
@@ -37,13 +38,12 @@ TrainStep::TrainStep(const Config& config, Model& model, int64_t steps)
   sample_ids_.resize(static_cast<size_t>(config.train.batch));
 }
 
-void TrainStep::count(const Tensor& labels) {
+void TrainStep::count(const ViewLabels& labels, int64_t begin) {
   const float* logits = output_.logits.data<const float>();
   const int64_t classes = output_.logits.shape()[1];
-  const int32_t* label = labels.data<const int32_t>();
-  for (int64_t i = 0; i < labels.numel(); ++i) {
+  for (int64_t i = 0; i < output_.logits.shape()[0]; ++i) {
     const float* row = logits + i * classes;
-    result_.correct += std::max_element(row, row + classes) - row == label[i];
+    result_.correct += labels.is_right(begin + i, std::max_element(row, row + classes) - row);
   }
   for (size_t l = 0; l < output_.routings.size(); ++l) {
     const moe::Routing& r = output_.routings[l];
@@ -64,11 +64,12 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
                 .seed = static_cast<uint64_t>(config_.train.seed),
                 .step = step,
                 .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
-  const Tensor all = tape_.input(pixels_of(batch, config_)), labels = labels_of(batch);
+  const Tensor all = tape_.input(pixels_of(batch, config_));
+  const ViewLabels labels(batch, config_.model.classes, several_, config_.train.loss == "softmax");
   const Tensor images = mixer_.mixes() ? engine::mix_images(all, mixer_.drawn(), begin, end)
                                        : tape_.input(all.rows(begin, end));
-  const Tensor targets =
-      mixer_.softens() ? mixer_.targets(arena_, labels, begin, end) : labels.rows(begin, end);
+  const Tensor targets = mixer_.softens() ? mixer_.targets(arena_, labels, begin, end)
+                                          : labels_of(batch).rows(begin, end);
   const Tensor match =
       objective_.compares_pairs() ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.vmoe.forward(f, images, output_);
@@ -76,7 +77,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
   result_.loss.add(terms);
-  count(labels.rows(begin, end));
+  count(labels, begin);
   tape_.backward(loss, Tensor(&seed_gradient_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
 }
 

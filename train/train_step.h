@@ -30,8 +30,11 @@ struct StepResult {
 // step's memory; a warm step makes no heap allocation.
 class TrainStep {
  public:
-  // steps: of the whole run, for the schedule. The model must have gradients.
-  TrainStep(const Config& config, Model& model, int64_t steps);
+  // steps: of the whole run, for the schedule. The model must have gradients. several: the right
+  // classes of the training set's images with data.multi_labels, else null; must outlive the
+  // object.
+  TrainStep(const Config& config, Model& model, int64_t steps,
+            const RightClasses* several = nullptr);
 
   // `step` is 0-based. Error(kValue) if the loss or the gradient norm is not finite: names the
   // step and the first op whose output is not finite; the weights are left as they were.
@@ -45,12 +48,13 @@ class TrainStep {
 
  private:
   void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
-  void count(const engine::Tensor& labels);
+  void count(const ViewLabels& labels, int64_t begin);
   [[noreturn]] void report_non_finite(int64_t step, const char* what, double value) const;
 
   const Config config_;
   const Objective objective_;
   Mixer mixer_;
+  const RightClasses* const several_;
   Model& model_;
   const int64_t steps_;
   Optimizer optimizer_;

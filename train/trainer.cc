@@ -54,6 +54,14 @@ int64_t images_of(const Config& config, const data::Dataset& set) {
   return config.data.limit > 0 ? std::min(config.data.limit, set.size()) : set.size();
 }
 
+std::unique_ptr<const RightClasses> read_right_classes(const Config& config,
+                                                       const data::Dataset& set) {
+  const std::string& path = config.data.multi_labels;
+  if (path.empty()) return nullptr;
+  const MultiLabels labels(path, config.model.classes, set.info().class_names);
+  return std::make_unique<RightClasses>(labels, set, config.train.loss == "softmax");
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const data::Dataset& train, const data::Dataset* test,
@@ -67,7 +75,8 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
       images_(images_of(config, train)),
       model_(config, true),
-      step_(config, model_, steps_),
+      several_(read_right_classes(config, train)),
+      step_(config, model_, steps_, several_.get()),
       inference_(model_.vmoe),
       log_(options.run_dir),
       watch_(config.moe.experts, config.moe.top_k) {
@@ -76,7 +85,10 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
         steps_, " steps: shorten the warm-up or train longer");
   state_.seed = static_cast<uint64_t>(config.train.seed);
   state_.config_hash = config_hash(config);
-  state_.extra = "{\"images\":" + std::to_string(images_) +
+  // Keys in alphabetical order, as they come back.
+  const std::string labels =
+      several_ == nullptr ? "" : ",\"labels_crc32\":" + std::to_string(several_->crc32());
+  state_.extra = "{\"images\":" + std::to_string(images_) + labels +
                  ",\"sample_crc32\":" + std::to_string(data::sample_crc32(train, images_)) + "}";
   start();
 }
@@ -286,6 +298,7 @@ std::string portable_config(Config config) {
   config.train.device = plain.train.device;
   if (!config.init.from.empty()) config.init.from = "(another model)";
   config.data = Config::Data{.source = config.data.source.substr(0, config.data.source.find(':')),
+                             .multi_labels = config.data.multi_labels.empty() ? "" : "(a file)",
                              .two_view = config.data.two_view,
                              .skip_bad_images = config.data.skip_bad_images,
                              .workers = plain.data.workers,

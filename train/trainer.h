@@ -66,6 +66,7 @@ class Trainer {
   const FolderLock lock_;
   const int64_t steps_, sources_per_step_, images_;
   Model model_;
+  std::unique_ptr<const RightClasses> several_;  // of data.multi_labels
   TrainStep step_;
   Inference inference_;
   Log log_;

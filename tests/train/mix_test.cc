@@ -52,9 +52,8 @@ std::vector<float> targets(const std::vector<std::string>& settings, std::vector
   mixer.draw(3, static_cast<int64_t>(labels.size()));
   if (drawn != nullptr) drawn->assign(mixer.drawn().begin(), mixer.drawn().end());
   engine::StepArena arena;
-  const engine::Tensor in(labels.data(), {static_cast<int64_t>(labels.size())}, engine::Dtype::kI32,
-                          engine::Device::kCpu);
-  const engine::Tensor out = mixer.targets(arena, in, 0, static_cast<int64_t>(labels.size()));
+  const engine::Tensor out =
+      mixer.targets(arena, train::ViewLabels(labels, 4), 0, static_cast<int64_t>(labels.size()));
   return {out.data<const float>(), out.data<const float>() + out.numel()};
 }
 

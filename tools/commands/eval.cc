@@ -37,7 +37,8 @@ int run_eval(int argc, char** argv) {
   std::optional<train::MultiLabels> labels;
   std::optional<train::MultiLabelSum> several;
   if (options.has("multi-labels")) {
-    labels.emplace(options.get("multi-labels"), config.model.classes);
+    labels.emplace(options.get("multi-labels"), config.model.classes,
+                   input.dataset->info().class_names);
     several.emplace(*labels);
   }
   const train::Evaluation result = train::evaluate(input.loaded.model->vmoe, config, *input.dataset,
