@@ -13,6 +13,9 @@ void VmoeConfig::check() const {
   engine::check(stochastic_depth >= 0 && stochastic_depth < 1, ErrorKind::kValue,
                 "model.stochastic_depth must lie in [0, 1), got ", stochastic_depth);
   if (!moe_layers.empty()) moe.check();
+  engine::check(stochastic_depth == 0 || vit.layers > 1, ErrorKind::kValue,
+                "model.stochastic_depth = ", stochastic_depth,
+                " does nothing in a model of one block: its first block is never skipped");
   for (size_t i = 0; i < moe_layers.size(); ++i) {
     engine::check(moe_layers[i] >= 0 && moe_layers[i] < vit.layers, ErrorKind::kValue,
                   "moe.layers names block ", moe_layers[i], " of a model of ", vit.layers,

@@ -159,7 +159,8 @@ void list_data(Listing& to, Config::Data& d) {
           "What is evaluated on during training: test, or a part of it or of train.",
           Resume::kMayDiffer);
   to.text("multi_labels", d.multi_labels,
-          "JSON file of several right classes for each training image; empty: one, the set's own.");
+          "JSON file of several right classes for each training image; empty: one, the set's own.",
+          Resume::kMayDiffer);
   to.choice("jpeg", d.jpeg, {"accurate", "fast"},
             "How JPEG files are decoded: with the accurate transform, as Pillow does, or with the "
             "fast one, as TensorFlow and so the published codes do.");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "train/file_io.h"
 
@@ -14,7 +15,14 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int64_t kLargestFile = int64_t{1} << 30;
+constexpr int64_t kLargestFile = int64_t{1} << 28;
+
+// A number or text, not too long for a message.
+std::string shown(const json& value) {
+  constexpr size_t kMost = 60;
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
 
 // The number at the end of a name without its ending; -1 where there is none.
 int64_t number_of(const std::string& name) {
@@ -25,13 +33,30 @@ int64_t number_of(const std::string& name) {
   return std::stoll(stem.substr(begin));
 }
 
+// JSON without anything deeper than a list in a list or object, and without keys that come twice.
+json parse_flat(const std::string& path) {
+  constexpr int kDeepest = 2;
+  std::unordered_set<std::string> names;
+  const auto look = [&](int depth, json::parse_event_t event, const json& value) {
+    const bool opens =
+        event == json::parse_event_t::array_start || event == json::parse_event_t::object_start;
+    check(!opens || depth < kDeepest, ErrorKind::kFormat, path,
+          ": has lists in an image's list of classes, expected [class, ...]");
+    check(event != json::parse_event_t::key || names.insert(value.get<std::string>()).second,
+          ErrorKind::kFormat, path, ": names ", shown(value), " twice");
+    return true;
+  };
+  return json::parse(read_file(path, kLargestFile), look, /*allow_exceptions=*/false);
+}
+
 // Lists of classes, by number or name.
 class ClassReader {
  public:
   ClassReader(const std::string& path, int64_t classes, const std::vector<std::string>& names)
       : path_(path), classes_(classes) {
-    for (const std::string& name : names) {
-      numbers_.emplace(name, static_cast<int32_t>(numbers_.size()));
+    for (size_t i = 0; i < names.size(); ++i) {
+      const bool first = numbers_.emplace(names[i], static_cast<int32_t>(i)).second;
+      if (!first) numbers_[names[i]] = kSeveral;
     }
   }
   std::vector<int32_t> operator()(const json& list, const std::string& image) const {
@@ -48,13 +73,17 @@ class ClassReader {
   int32_t number(const json& label, const std::string& image) const {
     if (label.is_string()) {
       const auto found = numbers_.find(label.get<std::string>());
+      check(found == numbers_.end() || found->second != kSeveral, ErrorKind::kFormat, path_, ": ",
+            image, " has class ", shown(label), ", the name of several: write its number");
       if (found != numbers_.end()) return found->second;
     }
     check(label.is_number_integer() && label.get<int64_t>() >= 0 && label.get<int64_t>() < classes_,
-          ErrorKind::kFormat, path_, ": ", image, " has class ", label.dump(), ", expected 0 to ",
+          ErrorKind::kFormat, path_, ": ", image, " has class ", shown(label), ", expected 0 to ",
           classes_ - 1, ", the model's, or the name of one");
     return label.get<int32_t>();
   }
+
+  static constexpr int32_t kSeveral = -1;
 
   const std::string& path_;
   int64_t classes_;
@@ -66,7 +95,7 @@ class ClassReader {
 MultiLabels::MultiLabels(const std::string& path, int64_t classes,
                          const std::vector<std::string>& class_names)
     : path_(path) {
-  const json all = json::parse(read_file(path, kLargestFile), nullptr, /*allow_exceptions=*/false);
+  const json all = parse_flat(path);
   check((all.is_array() || all.is_object()) && !all.empty(), ErrorKind::kFormat, path,
         ": is no JSON list, expected [[class, ...], ...], a list for each image, or {\"NAME\": "
         "[class, ...], ...}");

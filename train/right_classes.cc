@@ -8,9 +8,10 @@
 
 namespace train {
 
-RightClasses::RightClasses(const MultiLabels& labels, const data::Dataset& set, bool needs_one) {
-  begin_.reserve(static_cast<size_t>(set.size()) + 1);
-  for (int64_t i = 0; i < set.size(); ++i) {
+RightClasses::RightClasses(const MultiLabels& labels, const data::Dataset& set, int64_t images,
+                           bool needs_one) {
+  begin_.reserve(static_cast<size_t>(images) + 1);
+  for (int64_t i = 0; i < images; ++i) {
     const std::vector<int32_t>& right = labels.of(set, i);
     engine::check(!right.empty() || !needs_one, engine::ErrorKind::kValue,
                   "data.multi_labels: ", set.name(i),

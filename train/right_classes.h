@@ -12,9 +12,9 @@ namespace train {
 // The right classes of every image of a training set that has several (data.multi_labels).
 class RightClasses {
  public:
-  // needs_one: an image without any is Error(kValue); else it belongs to no class. Error as
-  // MultiLabels::of.
-  RightClasses(const MultiLabels& labels, const data::Dataset& set, bool needs_one);
+  // Of the first `images` of the set. needs_one: an image without any is Error(kValue); else it
+  // belongs to no class. Error as MultiLabels::of.
+  RightClasses(const MultiLabels& labels, const data::Dataset& set, int64_t images, bool needs_one);
 
   std::span<const int32_t> of(int64_t sample) const {
     const auto i = static_cast<size_t>(sample);

@@ -55,11 +55,11 @@ int64_t images_of(const Config& config, const data::Dataset& set) {
 }
 
 std::unique_ptr<const RightClasses> read_right_classes(const Config& config,
-                                                       const data::Dataset& set) {
+                                                       const data::Dataset& set, int64_t images) {
   const std::string& path = config.data.multi_labels;
   if (path.empty()) return nullptr;
   const MultiLabels labels(path, config.model.classes, set.info().class_names);
-  return std::make_unique<RightClasses>(labels, set, config.train.loss == "softmax");
+  return std::make_unique<RightClasses>(labels, set, images, config.train.loss == "softmax");
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
       images_(images_of(config, train)),
       model_(config, true),
-      several_(read_right_classes(config, train)),
+      several_(read_right_classes(config, train, images_)),
       step_(config, model_, steps_, several_.get()),
       inference_(model_.vmoe),
       log_(options.run_dir),
@@ -111,7 +111,7 @@ void Trainer::load_newest() {
   }
   check(found.state.extra == state_.extra, ErrorKind::kValue, dir,
         ": its checkpoint was made with other training data (", found.state.extra, ", now ",
-        state_.extra, "): resume with the same --data");
+        state_.extra, "): resume with the same --data and data.multi_labels");
   const CheckpointState& was = found.state;
   check(was.step <= steps_, ErrorKind::kFormat, found.path, ": run.json says step ", was.step,
         ", but the run has ", steps_, "; use another checkpoint");

@@ -24,7 +24,7 @@ namespace {
 using engine::check;
 using engine::ErrorKind;
 
-constexpr int64_t kAtOnce = 256;  // pictures in memory
+constexpr int64_t kAtOnce = 32;  // pictures in memory
 
 struct Ready {
   std::vector<uint8_t> file;
@@ -35,8 +35,6 @@ struct Ready {
 void make_small(const Dataset& set, int64_t i, const PackOptions& options, Ready& out) {
   thread_local ImageU8 image, scratch, smaller;
   const std::string path = set.path(i);
-  check(!path.empty(), ErrorKind::kValue, set.info().kind,
-        ": has no file for each picture, so it cannot be packed");
   read_bytes(path, out.file);
   decode_image(out.file, path, image);
   const ImageU8* kept = &image;
@@ -56,9 +54,16 @@ void make_small(const Dataset& set, int64_t i, const PackOptions& options, Ready
 
 }  // namespace
 
+std::string PackWriter::unfinished(const std::string& path) {
+  const std::filesystem::path final_path(path);
+  const std::string name =
+      ".writing-" + final_path.filename().string() + "-" + std::to_string(::getpid());
+  return (final_path.parent_path() / name).string();
+}
+
 PackWriter::PackWriter(std::string path, std::string kind, std::vector<std::string> classes)
     : path_(std::move(path)),
-      unfinished_(path_ + "." + std::to_string(::getpid())),
+      unfinished_(unfinished(path_)),
       kind_(std::move(kind)),
       classes_(std::move(classes)),
       file_(unfinished_, std::ios::binary) {
@@ -121,6 +126,8 @@ void PackWriter::finish() {
 }
 
 void pack_set(const Dataset& set, const PackOptions& options, PackWriter& writer) {
+  check(set.size() == 0 || !set.path(0).empty(), ErrorKind::kValue, set.info().kind,
+        ": has no file for each picture, so it cannot be packed");
   std::vector<Ready> ready(static_cast<size_t>(kAtOnce));
   for (int64_t first = 0; first < set.size(); first += kAtOnce) {
     const int64_t count = std::min(kAtOnce, set.size() - first);

@@ -108,11 +108,23 @@ PackIndex parse_index(const std::string& text, const SharedFile& file) {
     p.width = in.number<int64_t>();
     p.name = in.text();
     fits = fits && p.label >= 0 && p.label < classes && p.offset >= 0 &&
-           p.offset + int64_t{p.bytes} <= file.size();
+           p.offset <= file.size() - int64_t{p.bytes} && p.height >= 0 && p.height <= kMostPixels &&
+           p.width >= 0 && p.width <= kMostPixels;
   }
   check(in.at_end() && fits && !index.pictures.empty(), ErrorKind::kFormat, file.path(),
         ": its index contradicts itself", kAgain);
   return index;
+}
+
+bool begins_pixels(const std::vector<uint8_t>& bytes) {
+  return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())
+      .starts_with(kPixelsHeading);
+}
+
+bool holds_pixels(const SharedFile& file, const PackedPicture& picture) {
+  std::vector<uint8_t> head(std::min<size_t>(picture.bytes, kPixelsHeading.size()));
+  file.read(picture.offset, head.data(), head.size());
+  return begins_pixels(head);
 }
 
 class Packed final : public Dataset {
@@ -143,10 +155,7 @@ class Packed final : public Dataset {
   // False where the picture is a file to be decoded.
   bool take_pixels(const std::vector<uint8_t>& bytes, const PackedPicture& picture,
                    ImageU8& out) const {
-    if (!std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())
-             .starts_with(kPixelsHeading)) {
-      return false;
-    }
+    if (!begins_pixels(bytes)) return false;
     const auto count = static_cast<int64_t>(bytes.size() - kPixelsHeading.size());
     check(picture.height > 0 && picture.width > 0 && picture.height <= count &&
               count % picture.height == 0 && count / picture.height == 3 * picture.width,
@@ -181,6 +190,9 @@ std::unique_ptr<Dataset> open_packed(const std::string& path, Split split,
             index.pictures[0].width,
             static_cast<int64_t>(index.classes.size()),
             std::move(index.classes)};
+  check(options.jpeg == JpegDialect::kAccurate || !holds_pixels(*file, index.pictures[0]),
+        ErrorKind::kValue, file->path(),
+        ": holds pixels of JPEG files that were decoded accurately: set data.jpeg=accurate");
   for (const PackedPicture& p : index.pictures) {
     if (p.height != info.height || p.width != info.width) info.height = info.width = 0;
   }

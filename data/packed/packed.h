@@ -36,6 +36,8 @@ class PackWriter {
   int64_t bytes() const { return at_; }
 
  private:
+  // As train/file_io.h names what is not finished yet.
+  static std::string unfinished(const std::string& path);
   void put(const void* data, size_t bytes);
 
   std::string path_, unfinished_, kind_;
@@ -48,8 +50,8 @@ class PackWriter {
 
 // How pictures become smaller: the shorter side `shorter` pixels by Pillow's antialiased bilinear
 // resize, then JPEG of `quality`. Smaller ones, and all where shorter is 0, are kept byte for byte.
-// quality 0: pixels, of all; several times as large, and the fastest to read. JPEG files are
-// decoded accurately then, whatever data.jpeg will be.
+// quality 0: pixels of all, JPEG files decoded accurately; several times as large, and the fastest
+// to read.
 struct PackOptions {
   int64_t shorter = 256;
   int quality = 90;
@@ -61,7 +63,8 @@ void pack_set(const Dataset& set, const PackOptions& options, PackWriter& writer
 
 // packed:FOLDER: train.pack and test.pack, in the order in which they were packed. The index is
 // checked when it is opened, each picture by its CRC-32 when it is read. Error(kIo) for a missing
-// file, Error(kFormat) for one that is cut short, damaged or of another version.
+// file, Error(kFormat) for one that is cut short, damaged or of another version, Error(kValue) for
+// pixels where options.jpeg is fast.
 std::unique_ptr<Dataset> open_packed(const std::string& path, Split split,
                                      const OpenOptions& options);
 

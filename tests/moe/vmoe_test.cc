@@ -323,6 +323,10 @@ TEST_CASE("vmoe: who skips a block passes it by, whatever the block is") {
   bad.stochastic_depth = 1;
   CHECK(caught([&] { moe::Vmoe model(bad); }).message ==
         "model.stochastic_depth must lie in [0, 1), got 1");
+  bad.stochastic_depth = 0.5;
+  bad.vit.layers = 1;
+  bad.moe_layers = {0};
+  CHECK(caught([&] { moe::Vmoe model(bad); }).is(ErrorKind::kValue));
 }
 
 TEST_CASE("vmoe: an attack gets the gradient of the images and leaves the parameters alone") {

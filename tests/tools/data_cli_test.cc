@@ -101,7 +101,8 @@ TEST_CASE("data pack: one file a split, which is a data set again") {
   CHECK(run("data check --data packed:" + (out / "p")).status == 0);
   check_fails(pack + "/none", 1, {"no folder"});
   check_fails("data pack --data image-folder:" + folder.path(), 2, {"--out"});
-  check_fails(pack + folder.path() + " --quality 101", 2, {"--quality is 101, expected an integer"});
+  check_fails(pack + folder.path() + " --quality 101", 2,
+              {"--quality is 101, expected an integer"});
   CHECK(run(pack + folder.path() + " --quality 0").status == 0);  // pixels
   CHECK(run("data check --data packed:" + (out / "p")).status == 0);
 }

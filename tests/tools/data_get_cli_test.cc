@@ -145,8 +145,18 @@ TEST_CASE("data get: wrong bytes, nothing there, no archive: a line, nothing hal
   site.server.put(kCifar, {wrong});
   site.fails({kCifar, "its MD5 sum is ", ", expected ", "; it was deleted"});
   CHECK(names_in(site.out).empty());
+  // A page in place of the rest: what was there stays.
+  put(site.part, body.substr(0, 7000));
+  site.server.put(kCifar, {"a page that says sorry", std::string::npos, false});
+  site.fails({"its MD5 sum is ", "see what this address sends"});
+  CHECK(file_text(site.part) == body.substr(0, 7000));
+  fs::remove(site.part);
+  fs::create_symlink(site.folder / "elsewhere", site.part);
+  site.fails({".part: is no regular file; remove it"});
+  fs::create_symlink(site.folder / "elsewhere", site.out + "/cifar-10-batches-bin");
+  site.fails({"cifar-10-batches-bin: is a link to nothing"});
   Site empty;
-  put(empty.folder / "sums", "");
+  put(empty.folder / "sums", "c32a1d4ab5d03f1284b67883e8d87530 *./" + std::string(kCifar) + "\r\n");
   empty.fails({"cannot be had: curl: (22)", "404", "name a mirror with --from"});
   CHECK(names_in(empty.out).empty());
   Site no_archive;
@@ -158,6 +168,19 @@ TEST_CASE("data get: wrong bytes, nothing there, no archive: a line, nothing hal
   other.publish(kCifar, archive(folder, "some-file"));
   other.fails({".part: cannot be unpacked: it holds no folder cifar-10-batches-bin"});
   CHECK(names_in(other.out) == std::vector<std::string>{std::string(kCifar) + ".part"});
+}
+
+TEST_CASE("data get: ends with the program that was started, curl too") {
+  Site site;
+  site.publish(kCifar, cifar10_archive());
+  site.server.hold();  // answers nobody
+  const Result killed =
+      shell("timeout --foreground -s KILL 1 " + std::string(ROBUSTMOE_PROGRAM) + " " +
+            site.command("cifar10") + " 2>/dev/null; sleep 0.3; pgrep -f '" + site.server.url() +
+            "' | grep -v $$");
+  CHECK(killed.out.empty());
+  site.server.go_on();
+  CHECK(run(site.command("cifar10") + " 2>/dev/null").status == 0);
 }
 
 TEST_CASE("data get: Flowers-102 of its three files") {
@@ -174,10 +197,13 @@ TEST_CASE("data get: Flowers-102 of its three files") {
   site.publish("102flowers.tgz", archive(folder, "jpg"));
   site.publish("imagelabels.mat", text(mat({{"labels", {1, 2, 1, 102}}})));
   site.publish("setid.mat", text(mat({{"trnid", {1, 2}}, {"valid", {3}}, {"tstid", {4}}})));
-  const Result result = run(site.command("flowers102") + " 2>/dev/null");
+  const Result result = run(site.command("flowers102") + " --json - 2>/dev/null");
   CHECK(result.status == 0);
-  CHECK(contains(result.out, "train: 2 images\ntest: 1 images\n"));
+  CHECK(contains(result.out, "\"test\":1,\"train\":2}"));
   CHECK(names_in(site.out) == std::vector<std::string>{"imagelabels.mat", "jpg", "setid.mat"});
+  put(site.out + "/setid.mat", "another");
+  check_fails(site.command("flowers102"), 1,
+              {"setid.mat: is there already, but its MD5 sum is ", "move it away"});
 }
 
 TEST_CASE("data get: command lines") {
@@ -186,6 +212,11 @@ TEST_CASE("data get: command lines") {
               {"which set?", "cifar10, cifar100, flowers102"});
   check_fails("data get imagenet --out " + folder.path(), 2, {"\"imagenet\" cannot be downloaded"});
   check_fails("data info more", 2, {"takes no \"more\""});
+  check_fails("data get cifar10 --data shapes:", 2, {"data get: has no --data"});
+  check_fails("data info --data shapes: --sums x", 2, {"data info: has no --sums"});
+  put(folder / "sums", "c32a1d4ab5d03f1284b67883e8d87530  cifar-100-binary.tar.gz\n");
+  check_fails("data get cifar10 --out " + folder.path() + " --sums " + (folder / "sums"), 1,
+              {"sums: has no sum of cifar-10-binary.tar.gz"});
   put(folder / "sums", "c32a1d4ab5d03f1284b67883e8d8753  short\n");
   check_fails("data get cifar10 --out " + folder.path() + " --sums " + (folder / "sums"), 1,
               {"sums: line 1", "as md5sum writes them"});

@@ -48,6 +48,8 @@ class HttpServer {
     const std::lock_guard<std::mutex> lock(mutex_);
     files_[name] = file;
   }
+  void hold() { held_.lock(); }
+  void go_on() { held_.unlock(); }
   // "NAME from N", one for each request since the last call.
   std::vector<std::string> asked() {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -64,6 +66,7 @@ class HttpServer {
         if (got <= 0) break;
         request.append(buffer, static_cast<size_t>(got));
       }
+      const std::lock_guard<std::mutex> turn(held_);
       const std::string text = answer(request);
       for (size_t at = 0; at < text.size();) {
         const ssize_t sent = ::send(client, text.data() + at, text.size() - at, MSG_NOSIGNAL);
@@ -100,7 +103,7 @@ class HttpServer {
 
   int listener_;
   int port_ = 0;
-  std::mutex mutex_;
+  std::mutex mutex_, held_;
   std::map<std::string, Served> files_;
   std::vector<std::string> asked_;
   std::thread thread_;

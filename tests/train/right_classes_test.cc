@@ -44,7 +44,7 @@ double first_loss(const std::string& labels, const Settings& more) {
     put(folder / "labels.json", labels);
     settings.push_back("data.multi_labels=" + (folder / "labels.json"));
     const MultiLabels read(folder / "labels.json", 10, set->info().class_names);
-    several = std::make_unique<RightClasses>(read, *set, false);
+    several = std::make_unique<RightClasses>(read, *set, 40, false);
   }
   const train::Config config = train::test::small_config(*set, settings);
   train::Model model(config, true);
@@ -62,7 +62,7 @@ TEST_CASE("right classes: by name or number, for softmax shares, for sigmoid eac
   const std::string second = set->info().class_names[1];
   put(folder / "labels.json", "{\"2\": [3, 0, 3], \"0\": [\"" + second + "\"], \"1\": [5, 6]}");
   const MultiLabels labels(folder / "labels.json", 10, set->info().class_names);
-  const RightClasses right(labels, *set, true);
+  const RightClasses right(labels, *set, 3, true);
   CHECK(right.of(0)[0] == 1);
   CHECK(right.of(1).size() == 2);
   CHECK(right.of(2).size() == 2);
@@ -98,13 +98,26 @@ TEST_CASE("right classes: what a file says wrong") {
     put(folder / "labels.json", text);
     return error_of(kind, [&] {
       const MultiLabels labels(folder / "labels.json", 10, set->info().class_names);
-      RightClasses(labels, *set, needs_one);
+      RightClasses(labels, *set, 2, needs_one);
     });
   };
   CHECK(contains(message("{\"0\": [1]}", ErrorKind::kValue), "labels.json: has no labels for 1"));
   CHECK(contains(message("{\"0\": [\"cat\"]}", ErrorKind::kFormat), "0 has class \"cat\""));
   CHECK(contains(message("{\"0\": 1}", ErrorKind::kFormat), "0 has no list"));
   CHECK(contains(message("{\"0\": [10]}", ErrorKind::kFormat), "expected 0 to 9"));
+  std::string deep = "{\"0\": ";
+  for (int i = 0; i < 100'000; ++i) deep += "[";
+  CHECK(contains(message(deep, ErrorKind::kFormat), "has lists in an image's list of classes"));
+  CHECK(contains(message("{\"0\": [1], \"1\": [1], \"0\": [2]}", ErrorKind::kFormat),
+                 "names \"0\" twice"));
+  const std::string long_name(100'000, 'x');
+  CHECK(message("{\"0\": [\"" + long_name + "\"]}", ErrorKind::kFormat).size() < 300);
+  put(folder / "labels.json", "{\"0\": [\"b\"], \"1\": [\"a\"]}");
+  const auto two_of_a_name = [&] { MultiLabels(folder / "labels.json", 3, {"a", "a", "b"}); };
+  CHECK(contains(error_of(ErrorKind::kFormat, two_of_a_name),
+                 "1 has class \"a\", the name of several"));
+  put(folder / "labels.json", "{\"0\": [\"b\"]}");
+  CHECK(MultiLabels(folder / "labels.json", 3, {"a", "a", "b"}).of(*set, 0)[0] == 2);
   CHECK(contains(message("{\"0\": [], \"1\": [2]}", ErrorKind::kValue),
                  "data.multi_labels: 0 has no class, which only train.loss=sigmoid can learn"));
 }
@@ -142,8 +155,9 @@ TEST_CASE("right classes: a run is resumed with the same ones only") {
   CHECK(contains(
       error_of(ErrorKind::kValue, [&] { run(folder / "run", settings, {.resume = true}); }),
       "other training data"));
-  put(folder / "labels.json", mostly("2"));
-  run(folder / "run", settings, {.resume = true});
+  // The same in another place.
+  put(folder / "moved.json", mostly("2"));
+  run(folder / "run", {"data.multi_labels=" + (folder / "moved.json")}, {.resume = true});
   CHECK(train::test::tensors(train::test::file_of_step(folder / "run", 12, "model.safetensors")) ==
         train::test::tensors(
             train::test::file_of_step(folder / "straight", 12, "model.safetensors")));

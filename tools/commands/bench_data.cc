@@ -80,8 +80,10 @@ class Folder {
   Folder() {
     std::error_code trouble;
     const fs::path where = fs::temp_directory_path(trouble);
+    engine::check(!trouble, engine::ErrorKind::kIo,
+                  "TMPDIR names no folder to make pictures in; set it to one that can be written");
     std::string pattern = (where / "robustmoe-bench-XXXXXX").string();
-    engine::check(!trouble && mkdtemp(pattern.data()) != nullptr, engine::ErrorKind::kIo, pattern,
+    engine::check(mkdtemp(pattern.data()) != nullptr, engine::ErrorKind::kIo, pattern,
                   ": cannot make a folder for pictures; set TMPDIR to a place that can be written");
     path_ = pattern;
   }
@@ -122,7 +124,7 @@ class Pictures {
     data::pack_set(*plain, packing, writer);
     writer.finish();
     data::OpenOptions options;
-    options.jpeg = train::jpeg_dialect(config);
+    if (quality > 0) options.jpeg = train::jpeg_dialect(config);
     return data::open_packed(folder_.path().string(), data::Split::kTrain, options);
   }
 

@@ -12,8 +12,9 @@ struct ChildResult {
 };
 
 // Runs a program (found through PATH) with these arguments, no shell between, nothing on its
-// standard input, and waits; meanwhile `tick` is called about five times a second. Error(kIo) that
-// names the program and says to install it where there is none.
+// standard input, and waits; meanwhile `tick` is called about five times a second. It gets SIGTERM
+// when this process ends before. Error(kIo) that names the program and says to install it where
+// there is none.
 ChildResult run_child(const std::vector<std::string>& arguments,
                       const std::function<void()>& tick = {});
 

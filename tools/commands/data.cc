@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -203,9 +203,9 @@ int data_pack(const Options& options) {
   const int64_t shorter = options.integer("size", 0, 65536),
                 quality = options.integer("quality", 0, 100);
   use_threads(options.integer("threads", 0, 4096));
-  std::error_code trouble;
-  std::filesystem::create_directories(out, trouble);
-  engine::check(!trouble, engine::ErrorKind::kIo, out, ": cannot be made: ", trouble.message());
+  const train::FolderLock lock(out);
+  const std::string_view finals[] = {"train.pack", "test.pack"};
+  train::remove_unfinished(out, finals);
   std::ostringstream text;
   json all;
   for (const OpenSet& open : open_splits(options.required("data"))) {
@@ -221,6 +221,27 @@ int data_pack(const Options& options) {
   text << "use it as --data packed:" << out << "\n";
   write_result(options, text.str(), json_text(all));
   return 0;
+}
+
+}  // namespace
+
+namespace {
+
+// An option of another verb would do nothing.
+void refuse_others(const Options& options, const std::string& what) {
+  const std::map<std::string, std::vector<std::string>> known = {
+      {"info", {"data", "json"}},
+      {"check", {"data", "json", "save", "against", "threads"}},
+      {"pack", {"data", "json", "out", "size", "quality", "threads"}},
+      {"get", {"out", "from", "sums", "json"}}};
+  const auto verb = known.find(what);
+  if (verb == known.end()) throw UsageError("data does: info, check, pack, get");
+  for (const char* name :
+       {"data", "save", "against", "out", "size", "quality", "from", "sums", "threads", "json"}) {
+    if (options.has(name) && std::ranges::find(verb->second, name) == verb->second.end()) {
+      throw UsageError("data " + what + ": has no --" + name);
+    }
+  }
 }
 
 }  // namespace
@@ -244,10 +265,11 @@ int run_data(int argc, char** argv) {
   options.add_value("threads", "threads; 0: all cores", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   if (!options.parse(argc, argv)) return 0;
+  const std::string what = options.positional().empty() ? "" : options.positional()[0];
+  refuse_others(options, what);
   if (!options.get("json").empty() && options.get("json") != "-") {
     check_writable(options.get("json"));
   }
-  const std::string what = options.positional().empty() ? "" : options.positional()[0];
   if (what == "get") {
     if (options.positional().size() < 2)
       throw UsageError("data get: which set? " + gettable_sets());
@@ -258,8 +280,7 @@ int run_data(int argc, char** argv) {
   }
   if (what == "info") return data_info(options);
   if (what == "check") return data_check(options);
-  if (what == "pack") return data_pack(options);
-  throw UsageError("data does: info, check, pack, get");
+  return data_pack(options);
 }
 
 }  // namespace tools

@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/dataset.h"
+#include "tools/commands/checkpoint_input.h"
 #include "tools/commands/child_process.h"
 #include "tools/commands/session.h"
 #include "train/file_io.h"
@@ -62,11 +64,13 @@ std::map<std::string, std::string> read_sums(const std::string& path) {
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
+    if (line.ends_with('\r')) line.pop_back();
     const bool fits =
         line.size() > 34 && line[32] == ' ' && line.find_first_not_of("0123456789abcdef") == 32;
     check(fits, ErrorKind::kFormat, path, ": line ", number,
           ": expected an MD5 sum, two spaces and a name, as md5sum writes them");
-    sums[line.substr(34)] = line.substr(0, 32);
+    const std::string name = line.substr(34);
+    sums[name.starts_with("./") ? name.substr(2) : name] = line.substr(0, 32);
   }
   return sums;
 }
@@ -84,6 +88,17 @@ int64_t bytes_of(const std::string& path) {
   std::error_code missing;
   const auto bytes = fs::file_size(path, missing);
   return missing ? 0 : static_cast<int64_t>(bytes);
+}
+
+std::string first_line(const std::string& text) {
+  return one_line(text.substr(0, text.find('\n')));
+}
+
+// An address without the name and password that may stand in it.
+std::string shown(const std::string& url) {
+  const size_t begin = url.find("://"), end = url.find('/', begin + 3), at = url.rfind('@', end);
+  if (begin == std::string::npos || at == std::string::npos || at < begin) return url;
+  return url.substr(0, begin + 3) + url.substr(at + 1);
 }
 
 // curl's message without its name, or the status alone.
@@ -116,13 +131,17 @@ class Getter {
   Getter(const RemoteSet& set, std::string out, const std::string& from, const std::string& sums)
       : out_(std::move(out)), url_(from.empty() ? set.url : from) {
     if (url_.back() != '/') url_ += '/';
-    if (!sums.empty()) sums_ = read_sums(sums);
+    if (sums.empty()) return;
+    sums_ = read_sums(sums);
+    for (const RemoteFile& file : set.files) {
+      check(sums_.contains(file.name), ErrorKind::kFormat, sums, ": has no sum of ", file.name);
+    }
   }
 
   void get(const RemoteFile& file) const {
     const std::string final_path = out_ + "/" + (file.folder.empty() ? file.name : file.folder);
-    if (fs::exists(final_path)) {
-      std::cerr << final_path << ": is there already\n";
+    if (fs::symlink_status(final_path).type() != fs::file_type::not_found) {
+      check_present(file, final_path);
       return;
     }
     const std::string part = out_ + "/" + file.name + ".part";
@@ -135,41 +154,71 @@ class Getter {
   }
 
  private:
+  // A folder may be the user's own; of a file the sum is known.
+  void check_present(const RemoteFile& file, const std::string& path) const {
+    check(fs::exists(path), ErrorKind::kIo, path, ": is a link to nothing; remove it");
+    if (file.folder.empty()) {
+      const std::string got = md5_of(path), want = sum_of(file);
+      check(got == want, ErrorKind::kFormat, path, ": is there already, but its MD5 sum is ", got,
+            ", expected ", want, "; move it away and run this again");
+    }
+    std::cerr << path << ": is there already\n";
+  }
+
   std::string sum_of(const RemoteFile& file) const {
     const auto own = sums_.find(file.name);
     return own == sums_.end() ? file.md5 : own->second;
   }
 
-  // Leaves the whole file at `part`. What was there before may be of another file: when the sum
-  // does not fit, or the server cannot go on in the middle, it is got anew, once.
+  // Leaves the whole file at `part`. What was there before may be the beginning of another file:
+  // when the sum does not fit, or the server cannot go on in the middle, all is got anew beside it,
+  // and what was there stays unless that is better.
   void fetch(const RemoteFile& file, const std::string& part) const {
-    const std::string url = url_ + file.name, want = sum_of(file);
-    for (int64_t before = bytes_of(part);; before = 0) {
-      if (before > 0 && md5_of(part) == want) return;
-      std::cerr << url << ": getting about " << file.megabytes << " MB";
-      if (before > 0) std::cerr << ", " << before << " bytes are there";
-      std::cerr << "\n";
-      const ChildResult result = download(url, part);
-      const bool again = before > 0 && (result.status == 0 || result.status == kNoRange ||
-                                        result.errors.find(": 416") != std::string::npos);
+    const auto kind = fs::symlink_status(part).type();
+    check(kind == fs::file_type::not_found || kind == fs::file_type::regular, ErrorKind::kIo, part,
+          ": is no regular file; remove it");
+    const std::string want = sum_of(file), anew = part + ".new";
+    fs::remove(anew);
+    const int64_t before = bytes_of(part);
+    if (before > 0 && md5_of(part) == want) return;
+    if (before > 0) {
+      announce(file, before);
+      const ChildResult result = download(url_ + file.name, part);
       if (result.status == 0 && md5_of(part) == want) return;
-      if (!again) explain(result, url, part, want);
-      fs::remove(part);
+      const bool again = result.status == 0 || result.status == kNoRange ||
+                         result.errors.find(": 416") != std::string::npos;
+      if (!again) explain(file, result, part, "");
+      if (result.status != kNoRange) fs::remove(part);  // whole, and wrong
     }
+    announce(file, 0);
+    const ChildResult result = download(url_ + file.name, anew);
+    const std::string got = result.status == 0 ? md5_of(anew) : "";
+    const bool keep = result.status == 0 ? got == want : bytes_of(anew) > bytes_of(part);
+    if (keep && bytes_of(anew) > 0) {
+      train::rename_path(anew, part);
+    } else {
+      fs::remove(anew);
+    }
+    if (got != want) explain(file, result, part, got);
   }
 
-  [[noreturn]] static void explain(const ChildResult& result, const std::string& url,
-                                   const std::string& part, const std::string& want) {
+  void announce(const RemoteFile& file, int64_t before) const {
+    std::cerr << shown(url_) << file.name << ": getting about " << file.megabytes << " MB";
+    if (before > 0) std::cerr << ", " << before << " bytes are there";
+    std::cerr << "\n";
+  }
+
+  [[noreturn]] void explain(const RemoteFile& file, const ChildResult& result,
+                            const std::string& part, const std::string& got) const {
+    const std::string url = shown(url_) + file.name;
     if (result.status == 0) {
-      const std::string got = md5_of(part);
-      fs::remove(part);
-      engine::fail(ErrorKind::kFormat, url, ": its MD5 sum is ", got, ", expected ", want,
-                   "; it was deleted");
+      engine::fail(ErrorKind::kFormat, url, ": its MD5 sum is ", got, ", expected ", sum_of(file),
+                   "; it was deleted: see what this address sends, or name another with --from");
     }
     const int64_t bytes = bytes_of(part);
     if (result.status == kCannotWrite) {
       engine::fail(ErrorKind::kIo, part, ": cannot be written: ", curl_message(result),
-                   "; make room and run this again, it goes on after ", bytes, " bytes");
+                   "; see that its folder has room and can be written, then run this again");
     }
     engine::fail(ErrorKind::kIo, url, ": cannot be had: ", curl_message(result),
                  bytes > 0
@@ -188,9 +237,10 @@ class Getter {
     const std::string inside = beside + "/" + file.folder;
     if (result.status != 0 || !fs::is_directory(inside)) {
       const std::string why =
-          result.status != 0 ? one_line(result.errors) : "it holds no folder " + file.folder;
+          result.status != 0 ? first_line(result.errors) : "it holds no folder " + file.folder;
       train::remove_folder(beside);
-      engine::fail(ErrorKind::kFormat, part, ": cannot be unpacked: ", why);
+      engine::fail(ErrorKind::kFormat, part, ": cannot be unpacked: ", why,
+                   "; see that there is room, or delete it, and run this again");
     }
     train::rename_path(inside, final_path);
     train::remove_folder(beside);
@@ -212,16 +262,28 @@ std::string gettable_sets() {
 int data_get(const std::string& name, const Options& options) {
   const RemoteSet& set = remote_set(name);
   const std::string out = options.required("out");
+  for (const char* program : {"curl", "md5sum", "tar"}) run_child({program, "--version"});
   const train::FolderLock lock(out);
   const std::string_view finals[] = {"cifar-10-batches-bin", "cifar-100-binary", "jpg"};
   train::remove_unfinished(out, finals);
   const Getter getter(set, out, options.get("from"), options.get("sums"));
   for (const RemoteFile& file : set.files) getter.get(file);
+  const std::string spec = set.kind + ":" + out;
+  std::ostringstream text;
+  nlohmann::json all = {{"data", spec}};
   for (const data::Split split : {data::Split::kTrain, data::Split::kTest}) {
-    const auto opened = data::open_dataset(set.kind + ":" + out, split);
-    std::cout << data::split_name(split) << ": " << opened->size() << " images\n";
+    try {
+      const int64_t images = data::open_dataset(spec, split)->size();
+      text << data::split_name(split) << ": " << images << " images\n";
+      all[data::split_name(split)] = images;
+    } catch (const engine::Error& error) {
+      engine::fail(error.kind(), error.message(), " (delete what was unpacked in ", out,
+                   " to get it again)");
+    }
   }
-  std::cout << "use it as --data " << set.kind << ":" << out << "\n";
+  text << "use it as --data " << spec << "\n";
+  write_result(options, text.str(),
+               all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return 0;
 }
 

@@ -43,6 +43,9 @@ int run_eval(int argc, char** argv) {
   }
   const train::Evaluation result = train::evaluate(input.loaded.model->vmoe, config, *input.dataset,
                                                    several ? &*several : nullptr);
+  engine::check(!several || several->n() > 0, engine::ErrorKind::kValue,
+                options.get("multi-labels"), ": has no right class of any of these ", result.n,
+                " images");
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   const double images_per_s = static_cast<double>(result.n) / spent.count();
 

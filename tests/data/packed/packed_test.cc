@@ -133,10 +133,29 @@ TEST_CASE("packed: pixels without a format come back as they were") {
   const std::string pixels = "pixels: 17 bytes, not 18.";
   writer.add("odd", 0, size, {pixels.begin(), pixels.end()});
   writer.finish();
+  CHECK(error_of([&] {
+          open_dataset("packed:" + out.path(), Split::kTrain, {.jpeg = data::JpegDialect::kFast});
+        }).has("train.pack: holds pixels of JPEG files that were decoded accurately"));
   const auto odd = open_dataset("packed:" + out.path(), Split::kTest);
   CHECK(error_of([&] {
           read(*odd, 0);
         }).has("picture odd has 17 bytes of pixels, which are not 2x3"));
+}
+
+TEST_CASE("packed: sizes that no picture has are refused when the set is opened") {
+  const TempFolder out;
+  for (const auto& [height, width] : std::vector<std::pair<int64_t, int64_t>>{
+           {2, 0x5555555555555557}, {int64_t{1} << 40, 1}, {-1, 1}}) {
+    data::PackWriter writer(out / "train.pack", "test", {"ape"});
+    ImageU8 size;
+    size.height = height, size.width = width;
+    const std::string pixels = "pixels: 0123456789";
+    writer.add("forged", 0, size, {pixels.begin(), pixels.end()});
+    writer.finish();
+    CHECK(error_of([&] {
+            open_dataset("packed:" + out.path(), Split::kTrain);
+          }).has("its index contradicts itself"));
+  }
 }
 
 TEST_CASE("packed: splits, parts and the classes of a model") {
