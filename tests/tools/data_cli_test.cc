@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "tests/support/picture_files.h"
 #include "tests/tools/program.h"
@@ -121,6 +122,31 @@ TEST_CASE("data: what cannot work is one line") {
   check_fails("data check --data image-folder:/none", 1, {"no folder"});
 }
 
+TEST_CASE("bench ops: every product of a step, beside the machine's own limits") {
+  const Result result =
+      run("bench ops --recipe quick-prc --seconds 1 --threads 1 --set train.batch=16 --json -");
+  CHECK(result.status == 0);
+  const json all = json::parse(result.out);
+  CHECK(all["threads"] == 1);
+  CHECK(all["peak_gflops"] > 1);
+  CHECK(all["memory_gb_s"] > 0.1);
+  std::vector<std::string> names;
+  for (const json& product : all["products"]) {
+    names.push_back(product["name"]);
+    for (const char* rate : {"forward_gflops", "input_gradient_gflops", "weight_gradient_gflops"}) {
+      CHECK(product[rate] > 0);
+    }
+  }
+  CHECK(names == std::vector<std::string>{"patch embedding", "attention qkv", "attention out",
+                                          "mlp up", "mlp down", "router", "experts up",
+                                          "experts down", "head"});
+  // quick-prc: 28 pixels, patches of 7: 16 and a class token.
+  CHECK(all["products"][1]["m"] == 16 * 17);
+  CHECK(all["products"][6]["m"] == 16 * 17 * 2);
+  CHECK(all["attention"]["backward_gflops"] > 0);
+  check_fails("bench ops", 2, {"--recipe"});
+}
+
 TEST_CASE("bench data: the loader's rate on JPEG files of its own") {
   const std::string bench =
       "bench data --recipe quick-prc --seconds 1 --images 3 --size 64x48 --json - ";
@@ -137,5 +163,5 @@ TEST_CASE("bench data: the loader's rate on JPEG files of its own") {
   }
   check_fails("bench data --recipe quick-prc --workers -1", 2, {"--workers is -1"});
   check_fails("bench data", 2, {"--recipe"});
-  check_fails("bench speed --recipe quick-prc", 2, {"bench measures: train, data"});
+  check_fails("bench speed --recipe quick-prc", 2, {"bench measures: train, ops, data"});
 }

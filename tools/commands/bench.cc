@@ -2,7 +2,9 @@
 #include <iostream>
 
 #include "engine/core/parallel.h"
+#include "tools/commands/bench_config.h"
 #include "tools/commands/bench_data.h"
+#include "tools/commands/bench_ops.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
@@ -74,13 +76,8 @@ int bench_train(const Options& options) {
   }
   const std::string json = options.get("json");
   if (!json.empty() && json != "-") check_writable(json);
-  train::Config config = train::load_config(options.required("recipe"));
-  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
+  train::Config config = bench_config(options);
   set_train_value(config, options, "threads");
-  if (config.model.channels == 0) config.model.channels = 3;
-  if (config.model.classes == 0) config.model.classes = 10;
-  if (config.train.steps == 0) config.train.steps = 1000;
-  train::validate(config);
   use_threads(config.train.threads);
   train::Model model(config, true);
   train::TrainStep step(config, model, config.train.steps);
@@ -124,8 +121,8 @@ int bench_train(const Options& options) {
 
 int run_bench(int argc, char** argv) {
   Options options("bench",
-                  "measure the speed of training steps, or of the loader, on pictures made up");
-  options.add_positional("train|data", "what to measure", 1);
+                  "measure the speed of training steps, of their operations, or of the loader");
+  options.add_positional("train|ops|data", "what to measure", 1);
   options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_value("steps", "steps that count, after two that do not", "7", "N");
@@ -133,7 +130,7 @@ int run_bench(int argc, char** argv) {
   options.add_flag("ops", "also print the time of each operation");
   options.add_value("json", "write the figures as one JSON object; - for standard output", "",
                     "FILE|-");
-  options.add_value("seconds", "data: how long to measure", "10", "S");
+  options.add_value("seconds", "ops, data: how long to measure", "10", "S");
   options.add_value("workers", "data: loader threads; 0: none but the main one", "1", "N");
   options.add_value("images", "data: JPEG files to make", "256", "N");
   options.add_value("size", "data: their width and height", "500x375", "WxH");
@@ -144,7 +141,8 @@ int run_bench(int argc, char** argv) {
   const std::string what = options.positional().empty() ? "" : options.positional()[0];
   if (what == "train") return bench_train(options);
   if (what == "data") return bench_data(options);
-  throw UsageError("bench measures: train, data");
+  if (what == "ops") return bench_ops(options);
+  throw UsageError("bench measures: train, ops, data");
 }
 
 }  // namespace tools

@@ -13,6 +13,7 @@
 #include "data/pictures/picture_files.h"
 #include "engine/core/op_times.h"
 #include "engine/core/rng.h"
+#include "tools/commands/bench_config.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/session.h"
 #include "train/file_io.h"
@@ -152,12 +153,10 @@ int bench_data(const Options& options) {
                 quality = options.integer("quality", 1, 100),
                 pack_quality = options.integer("pack-quality", 0, 100);
   const Size size = size_from(options.get("size"));
-  train::Config config = train::load_config(options.required("recipe"));
-  for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);
-  config.model.channels = 3;
-  if (config.model.classes == 0) config.model.classes = 10;
-  if (config.train.steps == 0) config.train.steps = 1000;
-  train::validate(config);
+  train::Config config = bench_config(options);
+  engine::check(config.model.channels == 3, engine::ErrorKind::kValue,
+                "bench data: model.channels is ", config.model.channels,
+                ", but its pictures have 3");
 
   const Pictures files(images, size, static_cast<int>(quality));
   const std::unique_ptr<data::Dataset> set =

@@ -1,0 +1,249 @@
+#include "tools/commands/bench_ops.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/core/machine_rates.h"
+#include "engine/core/op_times.h"
+#include "engine/core/parallel.h"
+#include "engine/core/rng.h"
+#include "engine/gemm/gemm.h"
+#include "engine/ops/attention.h"
+#include "engine/ops/layer_norm.h"
+#include "tools/commands/bench_config.h"
+#include "tools/commands/checkpoint_input.h"
+#include "tools/commands/session.h"
+#include "train/model.h"
+
+namespace tools {
+namespace {
+
+using engine::Cpu;
+using engine::GradWrite;
+using engine::kernels::Trans;
+
+// y (m,n) = x (m,k) w (k,n): a linear layer, or `groups` experts that share the m rows evenly.
+struct Product {
+  std::string name;
+  int64_t m, n, k, groups = 0;  // 0: not grouped
+};
+
+std::vector<Product> products_of(const train::Config& config) {
+  const moe::VmoeConfig c = train::vmoe_config(config);
+  const nn::VitConfig& vit = c.vit;
+  const int64_t views =
+                    config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch,
+                tokens = views * vit.tokens(), w = vit.width;
+  std::vector<Product> all = {
+      {"patch embedding", views * vit.patches(), w, vit.patch * vit.patch * vit.channels},
+      {"attention qkv", tokens, 3 * w, w},
+      {"attention out", tokens, w, w}};
+  if (static_cast<int64_t>(c.moe_layers.size()) < vit.layers) {
+    all.push_back({"mlp up", tokens, vit.mlp, w});
+    all.push_back({"mlp down", tokens, w, vit.mlp});
+  }
+  if (!c.moe_layers.empty()) {
+    const int64_t rows = tokens * moe::slots_per_token(c.moe), e = c.moe.experts;
+    all.push_back({"router", tokens, e, w});
+    all.push_back({"experts up", rows, vit.mlp, w, e});
+    all.push_back({"experts down", rows, w, vit.mlp, e});
+  }
+  all.push_back({"head", views, vit.classes, w});
+  return all;
+}
+
+std::vector<float> numbers(int64_t count, uint64_t seed) {
+  std::vector<float> out(static_cast<size_t>(count));
+  const engine::RngKey key(seed, engine::Purpose::kTest);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(2 * key.uniform(i) - 1);
+  return out;
+}
+
+// Median seconds of a call, over `seconds` and at least five calls after one that does not count.
+double median_time(double seconds, const std::function<void()>& call) {
+  call();
+  std::vector<double> times;
+  const double start = engine::OpTimes::now_s();
+  while (times.size() < 5 || engine::OpTimes::now_s() - start < seconds) {
+    const double begin = engine::OpTimes::now_s();
+    call();
+    times.push_back(engine::OpTimes::now_s() - begin);
+  }
+  std::ranges::nth_element(times, times.begin() + static_cast<int64_t>(times.size() / 2));
+  return times[times.size() / 2];
+}
+
+struct Rates {
+  double forward, input, weight;  // GFLOP/s of y, of dx and of dw
+};
+
+Rates measure(const Product& p, double seconds) {
+  const int64_t matrices = std::max<int64_t>(1, p.groups);
+  const std::vector<float> x = numbers(p.m * p.k, 1), w = numbers(matrices * p.k * p.n, 2),
+                           dy = numbers(p.m * p.n, 3);
+  std::vector<float> y(dy.size()), dx(x.size()), dw(w.size());
+  std::vector<int32_t> offset;
+  for (int64_t g = 0; g <= p.groups; ++g) {
+    offset.push_back(static_cast<int32_t>(p.m * g / std::max<int64_t>(1, p.groups)));
+  }
+  const double work = 2e-9 * static_cast<double>(p.m * p.n) * static_cast<double>(p.k);
+  const auto rate = [&](const std::function<void()>& call) {
+    return work / median_time(seconds, call);
+  };
+  constexpr GradWrite kWrite = GradWrite::kOverwrite;
+  using engine::kernels::gemm;
+  if (p.groups == 0) {
+    return {rate([&] {
+              gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {p.m, p.n, p.k}, x.data(), p.k, w.data(),
+                          p.n, y.data(), p.n, kWrite);
+            }),
+            rate([&] {
+              gemm<float>(Cpu{}, Trans::kNo, Trans::kYes, {p.m, p.k, p.n}, dy.data(), p.n, w.data(),
+                          p.n, dx.data(), p.k, kWrite);
+            }),
+            rate([&] {
+              gemm<float>(Cpu{}, Trans::kYes, Trans::kNo, {p.k, p.n, p.m}, x.data(), p.k, dy.data(),
+                          p.n, dw.data(), p.n, kWrite);
+            })};
+  }
+  using engine::kernels::grouped_gemm;
+  const int32_t* rows = offset.data();
+  return {rate([&] {
+            grouped_gemm<float>(Cpu{}, Trans::kNo, rows, p.groups, {p.m, p.n, p.k}, x.data(),
+                                w.data(), y.data(), kWrite);
+          }),
+          rate([&] {
+            grouped_gemm<float>(Cpu{}, Trans::kYes, rows, p.groups, {p.m, p.k, p.n}, dy.data(),
+                                w.data(), dx.data(), kWrite);
+          }),
+          rate([&] {
+            engine::kernels::grouped_gemm_transposed<float>(Cpu{}, rows, p.groups, {p.k, p.n, p.m},
+                                                            x.data(), dy.data(), dw.data(), kWrite);
+          })};
+}
+
+// Seconds of an op and of its gradient, through a tape as a training step runs it.
+struct OpSeconds {
+  double forward, backward;
+};
+using Build = std::function<engine::Tensor(engine::Tape&, const engine::Tensor&)>;
+
+OpSeconds measure_op(const engine::Shape& in, double seconds, const Build& build) {
+  std::vector<float> x = numbers(in.numel(), 4), dx(x.size());
+  const auto over = [](std::vector<float>& v, const engine::Shape& shape) {
+    return engine::Tensor(v.data(), shape, engine::Dtype::kF32, engine::Device::kCpu);
+  };
+  engine::StepArena arena;
+  engine::Tape tape(arena);
+  std::vector<float> dy;
+  std::vector<double> forward, backward;
+  const double start = engine::OpTimes::now_s();
+  for (int i = 0; i < 6 || engine::OpTimes::now_s() - start < seconds; ++i) {
+    tape.clear();
+    arena.reset();
+    const double begin = engine::OpTimes::now_s();
+    const engine::Tensor y = build(tape, tape.leaf(over(x, in), over(dx, in)));
+    const double middle = engine::OpTimes::now_s();
+    if (dy.empty()) dy = numbers(y.numel(), 5);
+    const double again = engine::OpTimes::now_s();
+    tape.backward(y, over(dy, y.shape()));
+    if (i == 0) continue;  // takes its memory
+    forward.push_back(middle - begin);
+    backward.push_back(engine::OpTimes::now_s() - again);
+  }
+  const auto middle_of = [](std::vector<double>& v) {
+    std::ranges::nth_element(v, v.begin() + static_cast<int64_t>(v.size() / 2));
+    return v[v.size() / 2];
+  };
+  return {middle_of(forward), middle_of(backward)};
+}
+
+std::string line(const char* format, auto... values) {
+  char text[160];
+  std::snprintf(text, sizeof text, format, values...);
+  return text;
+}
+
+void describe_products(const train::Config& config, double seconds, double peak, std::string& text,
+                       nlohmann::json& all) {
+  text +=
+      "  product                  m     n     k   e   forward     dx     dw  GFLOP/s   of peak\n";
+  for (const Product& p : products_of(config)) {
+    const Rates r = measure(p, seconds);
+    text +=
+        line("  %-18s %7ld %5ld %5ld %3ld  %8.0f %6.0f %6.0f  %3.0f %3.0f %3.0f %%\n",
+             p.name.c_str(), long{p.m}, long{p.n}, long{p.k}, long{p.groups}, r.forward, r.input,
+             r.weight, 100 * r.forward / peak, 100 * r.input / peak, 100 * r.weight / peak);
+    all["products"].push_back({{"name", p.name},
+                               {"m", p.m},
+                               {"n", p.n},
+                               {"k", p.k},
+                               {"groups", p.groups},
+                               {"forward_gflops", r.forward},
+                               {"input_gradient_gflops", r.input},
+                               {"weight_gradient_gflops", r.weight}});
+  }
+}
+
+void describe_ops(const train::Config& config, double seconds, double memory, std::string& text,
+                  nlohmann::json& all) {
+  const nn::VitConfig vit = train::vmoe_config(config).vit;
+  const int64_t views =
+                    config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch,
+                t = vit.tokens(), w = vit.width;
+  std::vector<float> scale = numbers(w, 6), bias = numbers(w, 7);
+  const auto parameter = [&](std::vector<float>& v) {
+    return engine::Tensor(v.data(), {w}, engine::Dtype::kF32, engine::Device::kCpu);
+  };
+  const OpSeconds norm = measure_op({views * t, w}, seconds, [&](auto& tape, const auto& x) {
+    return engine::layer_norm(x, tape.input(parameter(scale)), tape.input(parameter(bias)));
+  });
+  // Forward reads x and writes y; backward reads x and dy and writes dx.
+  const double elements = 4e-9 * static_cast<double>(views * t * w);
+  const double forward = 2 * elements / norm.forward, backward = 3 * elements / norm.backward;
+  text +=
+      line("  layer norm         forward %6.1f GB/s (%3.0f %%)   backward %6.1f GB/s (%3.0f %%)\n",
+           forward, 100 * forward / memory, backward, 100 * backward / memory);
+  const OpSeconds attend = measure_op({views, t, 3 * w}, seconds, [&](auto&, const auto& x) {
+    return engine::attention(x, vit.heads);
+  });
+  // Two products of t x t x w an image forward, four backward.
+  const double work = 4e-9 * static_cast<double>(views * t * t) * static_cast<double>(w);
+  text += line("  attention          forward %6.1f GFLOP/s        backward %6.1f GFLOP/s\n",
+               work / attend.forward, 2 * work / attend.backward);
+  all["layer_norm"] = {{"forward_gb_s", forward}, {"backward_gb_s", backward}};
+  all["attention"] = {{"forward_gflops", work / attend.forward},
+                      {"backward_gflops", 2 * work / attend.backward}};
+}
+
+}  // namespace
+
+int bench_ops(const Options& options) {
+  if (!options.get("json").empty() && options.get("json") != "-") {
+    check_writable(options.get("json"));
+  }
+  train::Config config = bench_config(options);
+  set_train_value(config, options, "threads");
+  use_threads(config.train.threads);
+  // A share for each of about thirty measurements.
+  const double seconds = static_cast<double>(options.integer("seconds", 1, 3600)) / 30;
+  const double peak = engine::measure_fma_gflops(seconds),
+               memory = engine::measure_memory_gbs(seconds);
+  std::string text = line("%d threads: at most %.0f GFLOP/s in registers, %.1f GB/s of memory\n",
+                          engine::num_threads(), peak, memory);
+  nlohmann::json all = {{"recipe", config.recipe},
+                        {"threads", engine::num_threads()},
+                        {"peak_gflops", peak},
+                        {"memory_gb_s", memory},
+                        {"products", nlohmann::json::array()}};
+  describe_products(config, seconds, peak, text, all);
+  describe_ops(config, seconds, memory, text, all);
+  write_result(options, config.recipe + ": " + text, all.dump());
+  return 0;
+}
+
+}  // namespace tools

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "tools/commands/options.h"
+
+namespace tools {
+
+// `bench ops`: the rate of every matrix product of a recipe's training step, forward and both
+// gradients, of layer norm and attention, beside what this machine can do at most, by --recipe,
+// --set, --threads, --seconds and --json.
+int bench_ops(const Options& options);
+
+}  // namespace tools
