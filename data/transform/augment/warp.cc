@@ -78,13 +78,13 @@ void fetch_bytes(const ImageU8& in, const int32_t* pixel, int64_t count, uint8_t
 template <bool kMirrored>
 void fetch_words(const ImageU8& in, const int32_t* pixel, int64_t count, uint8_t* to) {
   const uint8_t* from = in.pixels.data();
-  const auto last = static_cast<int32_t>(in.height * in.width - 1);
+  const int64_t last = in.height * in.width - 1;
   for (int64_t i = 0; i + 1 < count; ++i, to += 3) {
     uint32_t word = kGreyFill * 0x01010101u;
     if (pixel[i] == last) {
       word = from[3 * last] | from[3 * last + 1] << 8 | from[3 * last + 2] << 16;
     } else if (kMirrored || pixel[i] >= 0) {
-      std::memcpy(&word, from + 3 * pixel[i], sizeof word);
+      std::memcpy(&word, from + 3 * int64_t{pixel[i]}, sizeof word);
     }
     std::memcpy(to, &word, sizeof word);
   }
