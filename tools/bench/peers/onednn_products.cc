@@ -1,0 +1,169 @@
+// oneDNN on the matrix products of a recipe's training step, in turn with our own.
+//
+//   onednn_products ROBUSTMOE RECIPE PAIRS THREADS
+//
+// runs `ROBUSTMOE bench ops` PAIRS times and oneDNN on the same shapes after each, and prints the
+// medians and their ratio. f32: row-major operands as they lie in memory, transposed where a
+// gradient needs it. bf16: f32 operands reordered to bf16 in the time that counts, f32 results.
+// Built and run by products.sh beside this file.
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <dnnl.hpp>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace {
+
+using dnnl::memory;
+using nlohmann::json;
+
+dnnl::engine& cpu() {
+  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+dnnl::stream& queue() {
+  static dnnl::stream stream(cpu());
+  return stream;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Median seconds of a call, over about 0.3 s and at least five, after one that does not count.
+double median_time(const std::function<void()>& call) {
+  call();
+  std::vector<double> times;
+  for (const double start = now(); times.size() < 5 || now() - start < 0.3;) {
+    const double begin = now();
+    call();
+    times.push_back(now() - begin);
+  }
+  return median(times);
+}
+
+// A (groups, rows, columns) operand; transposed: it lies in memory as (groups, columns, rows).
+memory::desc describe(memory::data_type type, int64_t groups, int64_t rows, int64_t columns,
+                      bool transposed) {
+  return {{groups, rows, columns},
+          type,
+          transposed ? memory::dims{rows * columns, 1, rows}
+                     : memory::dims{rows * columns, columns, 1}};
+}
+
+// GFLOP/s of c (m,n) = op(a) (m,k) op(b) (k,n), `groups` times.
+double rate(int64_t groups, int64_t m, int64_t n, int64_t k, bool ta, bool tb, bool bf16) {
+  constexpr auto kF32 = memory::data_type::f32, kBf16 = memory::data_type::bf16;
+  const auto plain_a = describe(kF32, groups, m, k, ta), plain_b = describe(kF32, groups, k, n, tb),
+             c = describe(kF32, groups, m, n, false);
+  std::vector<float> a_data(static_cast<size_t>(groups * m * k), 0.5f),
+      b_data(static_cast<size_t>(groups * k * n), 0.25f);
+  memory a(plain_a, cpu(), a_data.data()), b(plain_b, cpu(), b_data.data()), out(c, cpu());
+  const double work = 2e-9 * static_cast<double>(groups * m * n) * static_cast<double>(k);
+  if (!bf16) {
+    const dnnl::matmul product({{plain_a, plain_b, c}, cpu()});
+    return work / median_time([&] {
+             product.execute(queue(),
+                             {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, out}});
+             queue().wait();
+           });
+  }
+  const auto any = [&](int64_t rows, int64_t columns) {
+    return memory::desc({groups, rows, columns}, kBf16, memory::format_tag::any);
+  };
+  const dnnl::matmul::primitive_desc chosen({any(m, k), any(k, n), c}, cpu());
+  memory a16(chosen.src_desc(), cpu()), b16(chosen.weights_desc(), cpu());
+  const dnnl::matmul product(chosen);
+  const dnnl::reorder pack_a(a, a16), pack_b(b, b16);
+  return work / median_time([&] {
+           pack_a.execute(queue(), a, a16);
+           pack_b.execute(queue(), b, b16);
+           product.execute(queue(),
+                           {{DNNL_ARG_SRC, a16}, {DNNL_ARG_WEIGHTS, b16}, {DNNL_ARG_DST, out}});
+           queue().wait();
+         });
+}
+
+// The three products of a linear layer y (m,n) = x (m,k) w (k,n), or of experts that share m.
+constexpr const char* kParts[] = {"forward_gflops", "input_gradient_gflops",
+                                  "weight_gradient_gflops"};
+double part_rate(const json& product, int part, bool bf16) {
+  const int64_t groups = std::max<int64_t>(1, product["groups"]);
+  const int64_t m = product["m"].get<int64_t>() / groups, n = product["n"], k = product["k"];
+  if (part == 0) return rate(groups, m, n, k, false, false, bf16);
+  if (part == 1) return rate(groups, m, k, n, false, true, bf16);
+  return rate(groups, k, n, m, true, false, bf16);
+}
+
+json run_ours(const std::string& program, const std::string& recipe, int threads) {
+  const std::string command = "'" + program + "' bench ops --seconds 10 --json - --threads " +
+                              std::to_string(threads) + " --recipe '" + recipe + "'";
+  std::FILE* pipe = popen(command.c_str(), "r");
+  std::string text;
+  char buffer[4096];
+  for (size_t n; pipe != nullptr && (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
+    text.append(buffer, n);
+  }
+  if (pipe == nullptr || pclose(pipe) != 0) {
+    std::fprintf(stderr, "onednn_products: %s does not run\n", command.c_str());
+    std::exit(1);
+  }
+  return json::parse(text);
+}
+
+// All rates that were measured, of a product and part.
+struct Measured {
+  std::vector<double> ours, f32, bf16;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: onednn_products ROBUSTMOE RECIPE PAIRS THREADS\n");
+    return 2;
+  }
+  const int pairs = std::atoi(argv[3]), threads = std::atoi(argv[4]);
+  omp_set_num_threads(threads);
+  std::map<std::string, Measured> all;
+  std::vector<std::string> order;
+  for (int pair = 0; pair < pairs; ++pair) {
+    const json ours = run_ours(argv[1], argv[2], threads);
+    for (const json& product : ours["products"]) {
+      for (int part = 0; part < 3; ++part) {
+        char name[64];
+        std::snprintf(name, sizeof name, "%-16s %s", product["name"].get<std::string>().c_str(),
+                      part == 0   ? "y"
+                      : part == 1 ? "dx"
+                                  : "dw");
+        if (pair == 0) order.push_back(name);
+        Measured& here = all[name];
+        here.ours.push_back(product[kParts[part]]);
+        here.f32.push_back(part_rate(product, part, false));
+        here.bf16.push_back(part_rate(product, part, true));
+      }
+    }
+  }
+  const dnnl_version_t* version = dnnl_version();
+  std::printf("%s, %d threads, oneDNN %d.%d.%d; medians of %d, GFLOP/s\n", argv[2], threads,
+              version->major, version->minor, version->patch, pairs);
+  std::printf("%-20s %8s %8s %7s %12s\n", "product", "ours f32", "oneDNN", "ratio", "oneDNN bf16");
+  for (const std::string& name : order) {
+    const Measured& m = all[name];
+    std::printf("%-20s %8.0f %8.0f %7.2f %12.0f\n", name.c_str(), median(m.ours), median(m.f32),
+                median(m.ours) / median(m.f32), median(m.bf16));
+  }
+  return 0;
+}
