@@ -84,8 +84,8 @@ void BilinearRows::start(const ImageU8& image, const CropBox& box, int64_t heigh
 // Row y of the picture with a few bytes after it that may be read.
 const uint8_t* BilinearRows::readable_row(int64_t y) {
   const uint8_t* bytes = image_->at(y, 0);
-  if (y + 1 < image_->height) return bytes;
-  const int64_t n = image_->width * channels_;
+  const int64_t n = image_->width * channels_, after = (image_->height - y - 1) * n;
+  if (after >= static_cast<int64_t>(sizeof(uint32_t))) return bytes;
   std::copy_n(bytes, n, last_row_.begin());
   return last_row_.data();
 }
