@@ -85,9 +85,10 @@ Tensor Experts::forward(nn::Forward& f, const Tensor& xs, const Routing& routing
     return engine::multiply(x, f.tape.input(mask));
   };
   Tensor h = engine::grouped_linear(xs, up_weight_.on(f), up_bias_.on(f), plan.offset,
-                                    {.gelu = true, .form = form_});
+                                    {.gelu = true, .form = form_, .precision = f.precision});
   h = dropped(h, random.hidden_dropout, hidden_, 0);
-  Tensor y = engine::grouped_linear(h, down_weight_.on(f), down_bias_.on(f), plan.offset);
+  Tensor y = engine::grouped_linear(h, down_weight_.on(f), down_bias_.on(f), plan.offset,
+                                    {.precision = f.precision});
   y = dropped(y, random.output_dropout, width_, 1);
   return config_.bf16_dispatch ? engine::round_bf16(y) : y;
 }

@@ -87,8 +87,8 @@ Tensor SoftMoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& resi
 
   const DispatchPlan plan = slot_plan(f.tape, images, config_.experts, slots_);
   routing.offset = plan.offset;
-  const Tensor mixed =
-      engine::batched_matmul(dispatch, config_.bf16_dispatch ? engine::round_bf16(x) : x);
+  const Tensor mixed = engine::batched_matmul(
+      dispatch, config_.bf16_dispatch ? engine::round_bf16(x) : x, f.precision);
   const Tensor xs = engine::gather_rows(engine::reshape(mixed, {images * all, width_}), plan.map);
   const Tensor ys = experts_.forward(f, xs, routing, plan, random);
   // Back to one image after the other: a slot's row is where its number says, so the two arrays of
@@ -96,7 +96,7 @@ Tensor SoftMoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& resi
   const engine::RowMap back{plan.map.slot_of.viewed({images * all}),
                             plan.map.choice_of_slot.viewed({images * all, 1})};
   const Tensor by_image = engine::reshape(engine::gather_rows(ys, back), {images, all, width_});
-  const Tensor y = engine::batched_matmul(combine, by_image);
+  const Tensor y = engine::batched_matmul(combine, by_image, f.precision);
   return residual.defined() ? engine::add(y, residual) : y;
 }
 

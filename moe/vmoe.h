@@ -20,6 +20,8 @@ struct VmoeConfig {
   MoeConfig moe;
   std::vector<int64_t> moe_layers;
   double stochastic_depth = 0;  // of the last block (nn::stochastic_depth_of)
+  // What those who run the model are to put into nn::Forward.
+  engine::Precision precision = engine::Precision::kF32;
   // Error(kValue) for sizes that do not fit, or layers outside the model, twice or unsorted.
   void check() const;
 };

@@ -9,16 +9,18 @@ namespace nn {
 using engine::Tensor;
 
 Tensor Linear::forward(Forward& f, const Tensor& x) const {
-  return engine::linear(x, weight_.on(f), bias_.on(f));
+  return engine::linear(x, weight_.on(f), bias_.on(f), {.precision = f.precision});
 }
 
 Tensor Linear::forward_gelu(Forward& f, const Tensor& x, engine::GeluForm form) const {
-  return engine::linear(x, weight_.on(f), bias_.on(f), {.gelu = true, .form = form});
+  return engine::linear(x, weight_.on(f), bias_.on(f),
+                        {.gelu = true, .form = form, .precision = f.precision});
 }
 
 Tensor Linear::forward_add(Forward& f, const Tensor& x, const Tensor& residual) const {
-  return engine::linear(x, weight_.on(f), bias_.on(f),
-                        {.residual = residual.defined() ? &residual : nullptr});
+  return engine::linear(
+      x, weight_.on(f), bias_.on(f),
+      {.residual = residual.defined() ? &residual : nullptr, .precision = f.precision});
 }
 
 void Linear::visit(ParamVisitor& v) {
@@ -56,7 +58,7 @@ SelfAttention::SelfAttention(int64_t width, int64_t heads)
       out_(width, width, xavier_uniform(width, width)) {}
 
 Tensor SelfAttention::forward(Forward& f, const Tensor& x, const Tensor& residual) const {
-  return out_.forward_add(f, engine::attention(qkv_.forward(f, x), heads_), residual);
+  return out_.forward_add(f, engine::attention(qkv_.forward(f, x), heads_, f.precision), residual);
 }
 
 void SelfAttention::visit(ParamVisitor& v) {

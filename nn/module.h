@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "engine/core/param_store.h"
+#include "engine/core/precision.h"
 #include "engine/core/rng.h"
 #include "engine/core/tape.h"
 
@@ -21,6 +22,8 @@ struct Forward {
   Mode mode = Mode::kEval;
   bool param_grads = true;  // false inside an attack: only d(loss)/d(input) is wanted
   bool replay = false;      // a recomputed segment: leaves statistics and Routing alone
+  // Of the operands of every product but the routers' and the losses'.
+  engine::Precision precision = engine::Precision::kF32;
   // Randomness (router noise, dropout) is a pure function of (seed, step, layer, sample,
   // element). sample_ids: the position of each image of this batch in the whole step, so that
   // micro-batches and processes draw what one big batch would.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/names.h"
+#include "engine/core/cpu_features.h"
 #include "engine/core/error.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
@@ -58,6 +59,7 @@ int main(int argc, char** argv) {
   // A limit on file sizes is then an error like a full disk, not a silent end.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
+    engine::usable_isa();  // a wrong setting is told before any work
     const int status = run(argc, argv);
     std::cout.flush();
     engine::check(std::cout.good(), engine::ErrorKind::kIo,

@@ -256,7 +256,9 @@ void list_train(Listing& to, Config::Train& t) {
   to.integer("seed", t.seed, kAnyCount, "Seed of every random number.");
   to.integer("threads", t.threads, {0, 4096}, "Threads; 0: all cores. Changes no result.",
              Resume::kMayDiffer);
-  to.choice("precision", t.precision, {"f32"}, "Number format of products and activations.");
+  to.choice("precision", t.precision, {"f32", "bf16"},
+            "What the operands of products are rounded to, routers and losses excepted; "
+            "tensors and sums are f32. Holds for evaluation, too.");
   to.choice("device", t.device, {"cpu"}, "Where the model runs.", Resume::kMayDiffer);
 }
 

@@ -35,7 +35,11 @@ Tensor Inference::filled_up(const Tensor& images) {
 const moe::VmoeOutput& Inference::run(const Tensor& images) {
   tape_.clear();
   arena_.reset();
-  nn::Forward f{.tape = tape_, .mode = nn::Mode::kEval, .param_grads = false, .sample_ids = {}};
+  nn::Forward f{.tape = tape_,
+                .mode = nn::Mode::kEval,
+                .param_grads = false,
+                .precision = vmoe_.config().precision,
+                .sample_ids = {}};
   vmoe_.forward(f, tape_.input(filled_up(images)), output_);
   return output_;
 }

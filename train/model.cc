@@ -53,6 +53,8 @@ moe::VmoeConfig vmoe_config(const Config& config) {
       config.moe.dropout_mask == "slot" ? moe::DropoutMask::kSlot : moe::DropoutMask::kToken;
   out.moe_layers = moe_layer_indices(config);
   out.stochastic_depth = config.model.stochastic_depth;
+  out.precision =
+      config.train.precision == "bf16" ? engine::Precision::kBf16 : engine::Precision::kF32;
   return out;
 }
 

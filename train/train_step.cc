@@ -61,6 +61,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   for (int64_t i = begin; i < end; ++i) sample_ids_[static_cast<size_t>(i - begin)] = i;
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kTrain,
+                .precision = model_.vmoe.config().precision,
                 .seed = static_cast<uint64_t>(config_.train.seed),
                 .step = step,
                 .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "engine/gemm/gemm.h"
 #include "train/evaluate.h"
 #include "train/file_io.h"
 #include "train/memory_plan.h"
@@ -158,6 +159,10 @@ void Trainer::start() {
       fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6, 1) +
       " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
+  if (config_.train.precision == "bf16") {
+    log_.line("products of layers, routers excepted: " +
+              std::string(engine::kernels::bf16_method()));
+  }
   if (config_.train.micro_batch > 0 && config_.train.micro_batch < config_.train.batch) {
     log_.line("balance losses, PRC and routing groups are per micro-batch of " +
               std::to_string(config_.train.micro_batch) + " views");

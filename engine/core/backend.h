@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/config.h"
+#include "engine/core/precision.h"
 #include "engine/core/tensor.h"
 
 struct CUstream_st;  // what cudaStream_t points to; avoids the CUDA headers here
@@ -36,6 +37,12 @@ void dispatch(const Tensor& x, Body&& body) {
     default:
       fail(ErrorKind::kDtype, "expected f32 or f64, got ", x.dtype());
   }
+}
+
+// Error(kDtype) where x has no products in that precision: bf16 is for f32 tensors.
+inline void check_precision(const char* op, const Tensor& x, Precision precision) {
+  check(precision == Precision::kF32 || x.dtype() == Dtype::kF32, ErrorKind::kDtype, op,
+        ": products in bf16 take f32, got ", x.dtype());
 }
 
 // As dispatch(), for ops that have only a CPU kernel so far: Error(kDevice) elsewhere.

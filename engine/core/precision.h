@@ -5,6 +5,9 @@
 
 namespace engine {
 
+// What the operands of a product are rounded to before they are multiplied; sums are f32.
+enum class Precision : uint8_t { kF32, kBf16 };
+
 // bfloat16: the upper half of an f32. A storage type: arithmetic happens in f32.
 struct bf16 {
   uint16_t bits = 0;

@@ -35,18 +35,60 @@ Packet<T> set(T x) {
   return ei::pset1<Packet<T>>(x);
 }
 
+// Writes past the caches, without reading what was there: for large results that are read much
+// later. p lies on a register's own boundary. stream_end() before another thread may read.
+template <class T>
+void stream(T* p, const Packet<T>& x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    _mm512_stream_ps(p, x);
+  } else {
+    _mm512_stream_pd(p, x);
+  }
+#elif defined(__AVX__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    _mm256_stream_ps(p, x);
+  } else {
+    _mm256_stream_pd(p, x);
+  }
+#else
+  store(p, x);
+#endif
+}
+inline void stream_end() {
+#if defined(__SSE__)
+  _mm_sfence();
+#endif
+}
+
 // The first n < kLanes elements; the rest is `fill`.
 template <class T>
 Packet<T> load_part(const T* p, int64_t n, T fill = T(0)) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return _mm512_mask_loadu_ps(set(fill), static_cast<__mmask16>((1u << n) - 1), p);
+  } else {
+    return _mm512_mask_loadu_pd(set(fill), static_cast<__mmask8>((1u << n) - 1), p);
+  }
+#else
   T lanes[kLanes<T>];
   for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < n ? p[i] : fill;
   return load(lanes);
+#endif
 }
 template <class T>
 void store_part(T* p, const Packet<T>& x, int64_t n) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), x);
+  } else {
+    return _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), x);
+  }
+#else
   T lanes[kLanes<T>];
   store(lanes, x);
   std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(T));
+#endif
 }
 
 template <class P>

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "engine/core/backend.h"
+#include "engine/core/precision.h"
 #include "engine/ops/gelu_math.h"
 
 // Matrix products, the one place that knows how each backend does them.
@@ -10,7 +12,9 @@
 // The row guarantee: every element of a product is one chain of fused multiply-adds over k
 // in increasing order (cut at fixed multiples of k), whatever m, n, the position of the
 // element, the number of threads and the other rows. So a row's result is the same bits
-// alone and in a batch, and bit-identical on AVX2 and AVX-512.
+// alone and in a batch, and bit-identical on AVX2 and AVX-512. In bf16 (kBf16, float only) the
+// operands are rounded to the nearest bf16, ties to even, and the chain takes k in steps of 32; in
+// which order a step is added, and whether numbers below 2^-126 count as zero, is the machine's.
 namespace engine::kernels {
 
 enum class Trans : uint8_t { kNo, kYes };
@@ -31,10 +35,12 @@ struct Epilogue {
 };
 
 // c (m,n) = op(a) (m,k) * op(b) (k,n). Row-major; lda, ldb, ldc are the strides of the
-// stored rows. c must not alias the inputs. T = float or double.
+// stored rows. c must not alias the inputs. T = float or double; Error(kDtype) for kBf16 with
+// double.
 template <class T>
 void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
-          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue = {});
+          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue = {},
+          Precision precision = Precision::kF32);
 template <class T>
 void gemm(Cuda, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
           T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue = {});
@@ -42,19 +48,25 @@ void gemm(Cuda, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, cons
 // The same on the calling thread only, for kernels that are parallel on the outside.
 template <class T>
 void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
-                 int64_t ldb, T* c, int64_t ldc, GradWrite write);
+                 int64_t ldb, T* c, int64_t ldc, GradWrite write,
+                 Precision precision = Precision::kF32);
 
 // Grouped: group g owns the rows offset[g] ... offset[g+1] of a and c, and has its own
 // matrix b_g, (k,n) or transposed (n,k), dense, one after the other. bias: (groups, n).
 // size.m is the number of all rows.
 template <class T>
 void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
-                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue = {});
+                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue = {},
+                  Precision precision = Precision::kF32);
 
 // c_g (m,n) = a_g^T b_g with a (rows,m), b (rows,n) and group g's rows as above; a group
 // without rows gets zeros (or stays, when accumulating). size.k is the number of all rows.
 template <class T>
 void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
-                             const T* b, T* c, GradWrite write);
+                             const T* b, T* c, GradWrite write,
+                             Precision precision = Precision::kF32);
+
+// How this machine multiplies in bf16, for people: what a run's log says.
+std::string_view bf16_method();
 
 }  // namespace engine::kernels

@@ -1,10 +1,14 @@
 #include "engine/gemm/gemm.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "engine/core/parallel.h"
-#include "engine/core/simd_gelu.h"
+#include "engine/core/simd.h"
 #include "engine/core/workspace.h"
+#include "engine/gemm/gemm_bf16.h"
+#include "engine/gemm/task_cut.h"
+#include "engine/gemm/tile_output.h"
 
 namespace engine::kernels {
 namespace {
@@ -24,14 +28,6 @@ constexpr int64_t kDepth = 192;
 constexpr int64_t kRowBlock = 96;
 // Rows of one task where it packs b itself: fewer would pack more than they multiply.
 constexpr int64_t kMinRows = 48;
-
-// op(a)(i,p) = a[i * row + p * col].
-template <class T>
-struct Operand {
-  const T* data;
-  int64_t row, col;
-  const T* at(int64_t i, int64_t p) const { return data + i * row + p * col; }
-};
 
 // tile (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k, its first `vectors`
 // registers of columns. Each element is one chain of fma over increasing k: the row guarantee
@@ -100,38 +96,6 @@ void multiply(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a, co
   multiply_rows<T, 3>(rows, depth, a, panel, tile);
 }
 
-// Where a finished tile goes and what is done to it on the way.
-template <class T>
-struct Output {
-  T* c;
-  int64_t ldc;
-  bool add;              // to what is there: an earlier block of k, or accumulation
-  bool last;             // the product is complete: apply the epilogue
-  Epilogue<T> epilogue;  // pointers at this tile's origin
-};
-
-template <class T>
-void write_tile(const T* tile, int64_t rows, int64_t cols, const Output<T>& out) {
-  const Epilogue<T>& e = out.epilogue;
-  for (int64_t r = 0; r < rows; ++r) {
-    T* c = out.c + r * out.ldc;
-    simd::for_lanes<T>(cols, [&](int64_t j, int64_t n) {
-      Packet<T> x = simd::load(tile + r * kCols<T> + j);
-      if (out.add) x = simd::add(simd::load_n(c + j, n), x);
-      if (out.last) {
-        if (e.bias != nullptr) x = simd::add(x, simd::load_n(e.bias + j, n));
-        if (e.residual != nullptr) x = simd::add(x, simd::load_n(e.residual + r * out.ldc + j, n));
-        if (e.activated != nullptr) {
-          simd::store_n(e.activated + r * out.ldc + j, simd::gelu<T>(x, e.form), n);
-        }
-      }
-      simd::store_n(c + j, x, n);
-    });
-  }
-}
-
-int64_t panels_of(int64_t n, int64_t cols) { return (n + cols - 1) / cols; }
-
 // One panel: columns [j, j + kCols) of op(b), rows [p, p + depth), zero-padded.
 template <class T>
 void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t depth, T* panel) {
@@ -172,28 +136,18 @@ void multiply_panel(const Operand<T>& a, int64_t row_begin, int64_t row_end, int
   for (int64_t i = row_begin; i < row_end; i += kRows) {
     const int64_t rows = std::min<int64_t>(kRows, row_end - i);
     multiply<T>(rows, cols, depth, {a.at(i, p), a.row, a.col}, panel, tile);
-    Output<T> here = out;
-    here.c += i * out.ldc;
-    if (here.epilogue.residual != nullptr) here.epilogue.residual += i * out.ldc;
-    if (here.epilogue.activated != nullptr) here.epilogue.activated += i * out.ldc;
-    write_tile(tile, rows, cols, here);
+    write_tile<T, kCols<T>>(tile, rows, cols, out.at(i, 0));
   }
-}
-
-template <class T>
-Output<T> output_at(T* c, int64_t ldc, int64_t j, bool add, bool last, const Epilogue<T>& e) {
-  Epilogue<T> here = e;
-  if (here.bias != nullptr) here.bias += j;
-  if (here.residual != nullptr) here.residual += j;
-  if (here.activated != nullptr) here.activated += j;
-  return {c + j, ldc, add, last, here};
 }
 
 // Rows [begin, end) of c from a wholly packed b: panel-major, (panels, k, kCols).
 template <class T>
 void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n, int64_t k,
                      const T* packed, int64_t panel_begin, int64_t panel_end, T* c, int64_t ldc,
-                     GradWrite write, const Epilogue<T>& epilogue) {
+                     GradWrite write, const Epilogue<T>& epilogue, int64_t all_rows) {
+  constexpr bool kWholeLines = kCols<T> * sizeof(T) % 64 == 0;  // not those of AVX2
+  const bool stream =
+      kWholeLines && streams<T>(all_rows, {c, ldc, false, true, epilogue}, k <= kDepth);
   int64_t p = 0;
   do {
     const int64_t depth = std::min(kDepth, k - p);
@@ -202,10 +156,11 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
       const bool add = p > 0 || write == GradWrite::kAccumulate;
       multiply_panel(a, begin, end, std::min(kCols<T>, n - j), p, depth,
                      packed + (panel * k + p) * kCols<T>,
-                     output_at(c, ldc, j, add, p + depth >= k, epilogue));
+                     Output<T>{c, ldc, add, p + depth >= k, epilogue, stream}.at(0, j));
     }
     p += kDepth;
   } while (p < k);
+  if (stream) simd::stream_end();
 }
 
 // Rows [begin, end) of op(a) = a^T, `depth` steps of k, one strip of kRows after the other, each
@@ -281,53 +236,33 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
         const Operand<T> strip_a{strip_memory + (i - begin) * depth, 1, kRows};
         const Operand<T> here{a.at(i, p), a.row, a.col};
         multiply<T>(rows, cols, depth, strip ? strip_a : here, panel_memory, tile);
-        write_tile<T>(tile, rows, cols, {c + i * ldc + j, ldc, add, false, {}});
+        write_tile<T, kCols<T>>(tile, rows, cols, {c + i * ldc + j, ldc, add, false, {}});
       }
     }
     p += kDepth;
   } while (p < k);
 }
 
-// How the output of such a product is cut into tasks: across the longer side, so that each task
-// packs little for what it multiplies.
-struct PackingCut {
-  int64_t rows_piece, panel_piece;
-};
-
-// Cuts n into about `want` equal pieces of whole multiples of `unit`.
-int64_t piece_size(int64_t n, int64_t want, int64_t unit) {
-  const int64_t units = (n + unit - 1) / unit;
-  return std::max<int64_t>(1, (units + want - 1) / std::max<int64_t>(1, want)) * unit;
-}
-
-PackingCut packing_cut(int64_t m, int64_t panels, int64_t panel_cols, int64_t want) {
-  PackingCut cut{m, panels};
-  if (panels * panel_cols >= m) {
-    cut.panel_piece = piece_size(panels, want, 1);
-    const int64_t cuts = (panels + cut.panel_piece - 1) / cut.panel_piece;
-    cut.rows_piece = std::max(kMinRows, piece_size(m, want / cuts, kRows));
-  } else {
-    cut.rows_piece = std::max(kMinRows, piece_size(m, want, kRows));
-    const int64_t cuts = (m + cut.rows_piece - 1) / cut.rows_piece;
-    cut.panel_piece = piece_size(panels, want / cuts, 1);
-  }
-  return cut;
-}
-
+// Whether a product is one of gemm_bf16.h.
 template <class T>
-Operand<T> operand(Trans trans, const T* data, int64_t ld) {
-  return trans == Trans::kNo ? Operand<T>{data, ld, 1} : Operand<T>{data, 1, ld};
+bool in_bf16(Precision precision) {
+  check(precision == Precision::kF32 || std::is_same_v<T, float>, ErrorKind::kDtype,
+        "a product in bf16 takes f32, not f64");
+  return precision == Precision::kBf16;
 }
-
-// Enough tasks for every thread to be busy to the end; the cut never shows in the bits.
-int64_t tasks_wanted() { return 4 * static_cast<int64_t>(num_threads()); }
 
 }  // namespace
 
 template <class T>
 void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
-                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue) {
-  const int64_t n = size.n, k = size.k, panels = panels_of(n, kCols<T>);
+                  const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue,
+                  Precision precision) {
+  if (in_bf16<T>(precision)) {
+    if constexpr (std::is_same_v<T, float>) {
+      return grouped_gemm_bf16(tb, offset, groups, size, a, b, c, write, epilogue);
+    }
+  }
+  const int64_t n = size.n, k = size.k, panels = pieces_of(n, kCols<T>);
   if (size.m == 0 || n == 0) return;
   T* packed = workspace<T>(0, groups * panels * k * kCols<T>);
   const int64_t ldb = tb == Trans::kNo ? n : k;
@@ -337,67 +272,68 @@ void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize
     pack_panel(operand(tb, b + g * k * n, ldb), n, panel * kCols<T>, 0, k,
                packed + t * k * kCols<T>);
   });
-  const int64_t blocks = (size.m + kRowBlock - 1) / kRowBlock + groups;
-  parallel_tasks(blocks, [&](int64_t t) {
-    // Task t is a row block of one group: walk the groups to find it.
-    int64_t g = 0, first = 0;
-    for (; g < groups; ++g) {
-      const int64_t count = (offset[g + 1] - offset[g] + kRowBlock - 1) / kRowBlock;
-      if (t < first + count) break;
-      first += count;
-    }
-    if (g == groups) return;
-    const int64_t begin = offset[g] + (t - first) * kRowBlock;
+  parallel_tasks(row_blocks_at_most(size.m, groups, kRowBlock), [&](int64_t t) {
+    const RowBlock block = row_block(offset, groups, kRowBlock, t);
+    if (block.group == groups) return;
     Epilogue<T> e = epilogue;
-    if (e.bias != nullptr) e.bias += g * n;
-    multiply_packed(operand(Trans::kNo, a, k), begin,
-                    std::min<int64_t>(begin + kRowBlock, offset[g + 1]), n, k,
-                    packed + g * panels * k * kCols<T>, 0, panels, c, n, write, e);
+    if (e.bias != nullptr) e.bias += block.group * n;
+    multiply_packed(operand(Trans::kNo, a, k), block.begin, block.end, n, k,
+                    packed + block.group * panels * k * kCols<T>, 0, panels, c, n, write, e,
+                    size.m);
   });
 }
 
 template <class T>
 void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
-                             const T* b, T* c, GradWrite write) {
-  const int64_t m = size.m, n = size.n, panels = panels_of(n, kCols<T>);
+                             const T* b, T* c, GradWrite write, Precision precision) {
+  if (in_bf16<T>(precision)) {
+    if constexpr (std::is_same_v<T, float>) {
+      return grouped_gemm_transposed_bf16(offset, groups, size, a, b, c, write);
+    }
+  }
+  const int64_t m = size.m, n = size.n, panels = pieces_of(n, kCols<T>);
   if (groups == 0 || m == 0 || n == 0) return;
   // Experts are unequal: a few tasks each, whatever the number of threads, keep all busy.
-  const PackingCut cut =
-      packing_cut(m, panels, kCols<T>, std::max<int64_t>(2, tasks_wanted() / groups));
-  const int64_t row_cuts = (m + cut.rows_piece - 1) / cut.rows_piece;
-  const int64_t cuts = row_cuts * ((panels + cut.panel_piece - 1) / cut.panel_piece);
+  const TaskCut cut = packing_cut(m, panels, kCols<T>, kRows, kMinRows,
+                                  std::max<int64_t>(2, tasks_wanted() / groups));
+  const int64_t row_cuts = (m + cut.rows - 1) / cut.rows;
+  const int64_t cuts = row_cuts * ((panels + cut.panels - 1) / cut.panels);
   parallel_tasks(
       groups * cuts,
       [&](int64_t t) {
         const int64_t g = t / cuts, rows = offset[g + 1] - offset[g];
-        const int64_t begin = t % cuts % row_cuts * cut.rows_piece;
-        const int64_t panel_begin = t % cuts / row_cuts * cut.panel_piece;
+        const int64_t begin = t % cuts % row_cuts * cut.rows;
+        const int64_t panel_begin = t % cuts / row_cuts * cut.panels;
         multiply_packing(operand(Trans::kYes, a + offset[g] * m, m),
                          operand(Trans::kNo, b + offset[g] * n, n), begin,
-                         std::min(m, begin + cut.rows_piece), n, rows, panel_begin,
-                         std::min(panels, panel_begin + cut.panel_piece), c + g * m * n, n, write);
+                         std::min(m, begin + cut.rows), n, rows, panel_begin,
+                         std::min(panels, panel_begin + cut.panels), c + g * m * n, n, write);
       },
-      [&] { prepare_packing<T>(cut.rows_piece); });
+      [&] { prepare_packing<T>(cut.rows); });
 }
 
 template <class T>
 void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
-          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue) {
+          T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue, Precision precision) {
+  if (in_bf16<T>(precision)) {
+    if constexpr (std::is_same_v<T, float>) {
+      return gemm_bf16(ta, tb, size, a, lda, b, ldb, c, ldc, write, epilogue);
+    }
+  }
   const auto [m, n, k] = size;
   if (m == 0 || n == 0) return;
   const Operand<T> a_op = operand(ta, a, lda), b_op = operand(tb, b, ldb);
-  const int64_t panels = panels_of(n, kCols<T>), want = tasks_wanted();
+  const int64_t panels = pieces_of(n, kCols<T>), want = tasks_wanted();
   const bool plain =
       epilogue.bias == nullptr && epilogue.residual == nullptr && epilogue.activated == nullptr;
   const bool packing = ta == Trans::kYes && plain;
   // Row blocks first; columns are cut as well where rows are too few.
   // Weight gradients are one task a thread: equal work, and the least packing.
-  const PackingCut cut = packing_cut(m, panels, kCols<T>, num_threads());
-  const int64_t rows_piece =
-      packing ? cut.rows_piece : std::min(kRowBlock, piece_size(m, want, kRows));
+  const TaskCut cut = packing_cut(m, panels, kCols<T>, kRows, kMinRows, num_threads());
+  const int64_t rows_piece = packing ? cut.rows : std::min(kRowBlock, piece_size(m, want, kRows));
   const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
   const int64_t panel_piece =
-      packing ? cut.panel_piece : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
+      packing ? cut.panels : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
   const int64_t panel_cuts = (panels + panel_piece - 1) / panel_piece;
   T* packed = nullptr;
   if (!packing) {
@@ -420,7 +356,7 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
                            write);
         } else {
           multiply_packed(a_op, begin, end, cols, depth, packed, panel_begin, panel_end, c, ldc,
-                          write, epilogue);
+                          write, epilogue, rows);
         }
       },
       [&] {
@@ -430,27 +366,32 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
 
 template <class T>
 void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
-                 int64_t ldb, T* c, int64_t ldc, GradWrite write) {
+                 int64_t ldb, T* c, int64_t ldc, GradWrite write, Precision precision) {
+  if (in_bf16<T>(precision)) {
+    if constexpr (std::is_same_v<T, float>) {
+      return gemm_serial_bf16(ta, tb, size, a, lda, b, ldb, c, ldc, write);
+    }
+  }
   if (size.m == 0 || size.n == 0) return;
   multiply_packing(operand(ta, a, lda), operand(tb, b, ldb), 0, size.m, size.n, size.k, 0,
-                   panels_of(size.n, kCols<T>), c, ldc, write);
+                   pieces_of(size.n, kCols<T>), c, ldc, write);
 }
 
 template void gemm(Cpu, Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t,
-                   float*, int64_t, GradWrite, const Epilogue<float>&);
+                   float*, int64_t, GradWrite, const Epilogue<float>&, Precision);
 template void gemm_serial(Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t,
-                          float*, int64_t, GradWrite);
+                          float*, int64_t, GradWrite, Precision);
 template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const float*,
-                           const float*, float*, GradWrite, const Epilogue<float>&);
+                           const float*, float*, GradWrite, const Epilogue<float>&, Precision);
 template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const float*,
-                                      const float*, float*, GradWrite);
+                                      const float*, float*, GradWrite, Precision);
 template void gemm(Cpu, Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t,
-                   double*, int64_t, GradWrite, const Epilogue<double>&);
+                   double*, int64_t, GradWrite, const Epilogue<double>&, Precision);
 template void gemm_serial(Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t,
-                          double*, int64_t, GradWrite);
+                          double*, int64_t, GradWrite, Precision);
 template void grouped_gemm(Cpu, Trans, const int32_t*, int64_t, GemmSize, const double*,
-                           const double*, double*, GradWrite, const Epilogue<double>&);
+                           const double*, double*, GradWrite, const Epilogue<double>&, Precision);
 template void grouped_gemm_transposed(Cpu, const int32_t*, int64_t, GemmSize, const double*,
-                                      const double*, double*, GradWrite);
+                                      const double*, double*, GradWrite, Precision);
 
 }  // namespace engine::kernels

@@ -4,11 +4,12 @@
 
 namespace engine {
 
-Tensor attention(const Tensor& qkv, int64_t heads) {
+Tensor attention(const Tensor& qkv, int64_t heads, Precision precision) {
   check(qkv.tape() != nullptr, ErrorKind::kValue, "attention: input is not on a tape");
   check(qkv.shape().rank() == 3 && heads > 0 && qkv.shape()[2] % (3 * heads) == 0,
         ErrorKind::kShape, "attention: expected (B, T, 3*H*D) with H = ", heads, ", got ",
         qkv.shape());
+  check_precision("attention", qkv, precision);
   const int64_t width = qkv.shape()[2] / 3;
   const kernels::AttentionSize size{qkv.shape()[0], qkv.shape()[1], heads, width / heads};
 
@@ -16,14 +17,15 @@ Tensor attention(const Tensor& qkv, int64_t heads) {
   Tensor y = arena.empty({size.batch, size.tokens, width}, qkv.dtype());
   const Tensor p = arena.empty({size.batch, heads, size.tokens, size.tokens}, qkv.dtype());
   dispatch_cpu(qkv, [&]<class T>(auto backend) {
-    kernels::attention_forward(backend, qkv.data<const T>(), p.data<T>(), y.data<T>(), size);
+    kernels::attention_forward(backend, qkv.data<const T>(), p.data<T>(), y.data<T>(), size,
+                               precision);
   });
 
   qkv.tape()->record("attention", {qkv}, y, [=](const Tensor& dy, Tape& tape) {
     const GradTarget d = tape.target(qkv);
     dispatch_cpu(qkv, [&]<class T>(auto backend) {
       kernels::attention_backward(backend, qkv.data<const T>(), p.data<const T>(),
-                                  dy.data<const T>(), d.grad.data<T>(), size, d.write);
+                                  dy.data<const T>(), d.grad.data<T>(), size, d.write, precision);
     });
   });
   return y;

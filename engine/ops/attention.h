@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/core/precision.h"
 #include "engine/core/tape.h"
 
 namespace engine {
@@ -16,8 +17,10 @@ namespace engine {
 // dq = ds k, dk = ds^T q. Saves the probabilities (B, H, T, T); scale and softmax are one
 // pass. Each image and head is one task, so an image's bits do not depend on the batch.
 //
+// In bf16 (f32 tensors only) the six products round their operands; softmax does not.
+//
 // Throws Error(kShape) if the last axis is not a multiple of 3*heads, Error(kValue) if qkv is
-// not on a tape.
-Tensor attention(const Tensor& qkv, int64_t heads);
+// not on a tape, Error(kDtype) for f64 in bf16.
+Tensor attention(const Tensor& qkv, int64_t heads, Precision precision = Precision::kF32);
 
 }  // namespace engine

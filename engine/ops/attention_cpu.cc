@@ -24,7 +24,8 @@ HeadView head_view(const AttentionSize& s, int64_t task) {
 }  // namespace
 
 template <class T>
-void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize s) {
+void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize s,
+                       Precision precision) {
   const T scale = T(1) / std::sqrt(static_cast<T>(s.head_dim));
   const int64_t t = s.tokens, d = s.head_dim;
   parallel_for(s.batch * s.heads, 1, [=](int64_t begin, int64_t end) {
@@ -33,17 +34,17 @@ void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize 
       const T *q = qkv + at.qkv, *k = q + at.width, *v = k + at.width;
       T* p = probabilities + at.p;
       gemm_serial<T>(Trans::kNo, Trans::kYes, {t, t, d}, q, at.stride, k, at.stride, p, t,
-                     GradWrite::kOverwrite);
+                     GradWrite::kOverwrite, precision);
       for (int64_t r = 0; r < t; ++r) simd::softmax_row(p + r * t, p + r * t, t, scale);
       gemm_serial<T>(Trans::kNo, Trans::kNo, {t, d, t}, p, t, v, at.stride, y + at.y, at.width,
-                     GradWrite::kOverwrite);
+                     GradWrite::kOverwrite, precision);
     }
   });
 }
 
 template <class T>
 void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, T* dqkv,
-                        AttentionSize s, GradWrite write) {
+                        AttentionSize s, GradWrite write, Precision precision) {
   const T scale = T(1) / std::sqrt(static_cast<T>(s.head_dim));
   const int64_t t = s.tokens, d = s.head_dim;
   parallel_for(s.batch * s.heads, 1, [=](int64_t begin, int64_t end) {
@@ -53,23 +54,26 @@ void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, 
       const T *q = qkv + at.qkv, *k = q + at.width, *v = k + at.width, *g = dy + at.y;
       const T* p = probabilities + at.p;
       T *dq = dqkv + at.qkv, *dk = dq + at.width, *dv = dk + at.width;
-      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, p, t, g, at.width, dv, at.stride, write);
+      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, p, t, g, at.width, dv, at.stride, write,
+                     precision);
       gemm_serial<T>(Trans::kNo, Trans::kYes, {t, t, d}, g, at.width, v, at.stride, ds, t,
-                     GradWrite::kOverwrite);
+                     GradWrite::kOverwrite, precision);
       for (int64_t r = 0; r < t; ++r) {
         simd::softmax_row_backward(p + r * t, ds + r * t, ds + r * t, t, scale, false);
       }
-      gemm_serial<T>(Trans::kNo, Trans::kNo, {t, d, t}, ds, t, k, at.stride, dq, at.stride, write);
-      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, ds, t, q, at.stride, dk, at.stride, write);
+      gemm_serial<T>(Trans::kNo, Trans::kNo, {t, d, t}, ds, t, k, at.stride, dq, at.stride, write,
+                     precision);
+      gemm_serial<T>(Trans::kYes, Trans::kNo, {t, d, t}, ds, t, q, at.stride, dk, at.stride, write,
+                     precision);
     }
   });
 }
 
-template void attention_forward(Cpu, const float*, float*, float*, AttentionSize);
-template void attention_forward(Cpu, const double*, double*, double*, AttentionSize);
+template void attention_forward(Cpu, const float*, float*, float*, AttentionSize, Precision);
+template void attention_forward(Cpu, const double*, double*, double*, AttentionSize, Precision);
 template void attention_backward(Cpu, const float*, const float*, const float*, float*,
-                                 AttentionSize, GradWrite);
+                                 AttentionSize, GradWrite, Precision);
 template void attention_backward(Cpu, const double*, const double*, const double*, double*,
-                                 AttentionSize, GradWrite);
+                                 AttentionSize, GradWrite, Precision);
 
 }  // namespace engine::kernels

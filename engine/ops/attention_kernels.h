@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/core/backend.h"
+#include "engine/core/precision.h"
 
 // Raw kernels of attention; layouts as in attention.h.
 namespace engine::kernels {
@@ -11,10 +12,11 @@ struct AttentionSize {
 
 // probabilities: (B, H, T, T), written.
 template <class T>
-void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize size);
+void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize size,
+                       Precision precision);
 
 template <class T>
 void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, T* dqkv,
-                        AttentionSize size, GradWrite write);
+                        AttentionSize size, GradWrite write, Precision precision);
 
 }  // namespace engine::kernels

@@ -6,16 +6,17 @@ namespace engine {
 
 using kernels::Trans;
 
-Tensor batched_matmul(const Tensor& a, const Tensor& x) {
+Tensor batched_matmul(const Tensor& a, const Tensor& x, Precision precision) {
   check(a.tape() != nullptr, ErrorKind::kValue, "batched_matmul: input is not on a tape");
   const Shape sa = a.shape(), sx = x.shape();
   check(sa.rank() == 3 && sx.rank() == 3 && sa[0] == sx[0] && sa[2] == sx[1], ErrorKind::kShape,
         "batched_matmul: expected (B, M, K) and (B, K, N), got ", sa, " and ", sx);
+  check_precision("batched_matmul", a, precision);
   const int64_t batch = sa[0], m = sa[1], k = sa[2], n = sx[2];
   Tensor y = a.tape()->arena().empty({batch, m, n}, a.dtype());
   dispatch_cpu(a, [&]<class T>(auto backend) {
     kernels::batched_gemm(backend, Trans::kNo, Trans::kNo, batch, {m, n, k}, a.data<const T>(),
-                          x.data<const T>(), y.data<T>(), GradWrite::kOverwrite);
+                          x.data<const T>(), y.data<T>(), GradWrite::kOverwrite, precision);
   });
   a.tape()->record("batched_matmul", {a, x}, y, [=](const Tensor& dy, Tape& tape) {
     dispatch_cpu(dy, [&]<class T>(auto backend) {
@@ -23,12 +24,12 @@ Tensor batched_matmul(const Tensor& a, const Tensor& x) {
       if (tape.wants_grad(a)) {
         const GradTarget d = tape.target(a);
         kernels::batched_gemm(backend, Trans::kNo, Trans::kYes, batch, {m, k, n}, g,
-                              x.data<const T>(), d.grad.data<T>(), d.write);
+                              x.data<const T>(), d.grad.data<T>(), d.write, precision);
       }
       if (tape.wants_grad(x)) {
         const GradTarget d = tape.target(x);
         kernels::batched_gemm(backend, Trans::kYes, Trans::kNo, batch, {k, n, m}, a.data<const T>(),
-                              g, d.grad.data<T>(), d.write);
+                              g, d.grad.data<T>(), d.write, precision);
       }
     });
   });

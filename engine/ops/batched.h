@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/core/precision.h"
 #include "engine/core/tape.h"
 
 // Batches of matrices: the leading axis counts them. A matrix's bits do not depend on the others.
@@ -10,9 +11,10 @@ namespace engine {
 //   a  (B, M, K), x (B, K, N), f32 or f64
 //   returns  (B, M, N)
 //
-// Gradient: da[b] = dy[b] x[b]^T, dx[b] = a[b]^T dy[b]. Throws Error(kShape), and Error(kValue) if
-// a is not on a tape.
-Tensor batched_matmul(const Tensor& a, const Tensor& x);
+// Gradient: da[b] = dy[b] x[b]^T, dx[b] = a[b]^T dy[b]. In bf16 (f32 tensors only) all three
+// products round their operands. Throws Error(kShape), Error(kValue) if a is not on a tape,
+// Error(kDtype) for f64 in bf16.
+Tensor batched_matmul(const Tensor& a, const Tensor& x, Precision precision = Precision::kF32);
 
 // The last two axes exchanged: y[..., j, i] = x[..., i, j]
 //

@@ -7,12 +7,13 @@ namespace engine::kernels {
 
 template <class T>
 void batched_gemm(Cpu, Trans ta, Trans tx, int64_t batch, GemmSize size, const T* a, const T* x,
-                  T* c, GradWrite write) {
+                  T* c, GradWrite write, Precision precision) {
   const int64_t m = size.m, n = size.n, k = size.k;
   const int64_t lda = ta == Trans::kNo ? k : m, ldx = tx == Trans::kNo ? n : k;
   parallel_for(batch, 1, [=](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      gemm_serial<T>(ta, tx, size, a + b * m * k, lda, x + b * k * n, ldx, c + b * m * n, n, write);
+      gemm_serial<T>(ta, tx, size, a + b * m * k, lda, x + b * k * n, ldx, c + b * m * n, n, write,
+                     precision);
     }
   });
 }
@@ -39,9 +40,9 @@ void put_transposed(Cpu, const T* x, T* y, int64_t batch, RowsCols size, GradWri
 }
 
 template void batched_gemm(Cpu, Trans, Trans, int64_t, GemmSize, const float*, const float*, float*,
-                           GradWrite);
+                           GradWrite, Precision);
 template void batched_gemm(Cpu, Trans, Trans, int64_t, GemmSize, const double*, const double*,
-                           double*, GradWrite);
+                           double*, GradWrite, Precision);
 template void put_transposed(Cpu, const float*, float*, int64_t, RowsCols, GradWrite);
 template void put_transposed(Cpu, const double*, double*, int64_t, RowsCols, GradWrite);
 

@@ -9,7 +9,7 @@ namespace engine::kernels {
 // c[b] (m,n) = op(a[b]) (m,k) * op(x[b]) (k,n), all of them dense.
 template <class T>
 void batched_gemm(Cpu, Trans ta, Trans tx, int64_t batch, GemmSize size, const T* a, const T* x,
-                  T* c, GradWrite write);
+                  T* c, GradWrite write, Precision precision);
 
 // y[b] (cols,rows) = x[b] (rows,cols), transposed.
 template <class T>

@@ -9,12 +9,12 @@ namespace engine {
 namespace {
 
 using kernels::Epilogue;
-using kernels::GemmSize;
 using kernels::Trans;
 
 void check_operands(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const LinearOptions& options, const Shape& out, bool grouped) {
   check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
+  check_precision(op, x, options.precision);
   check(!(options.gelu && options.residual != nullptr), ErrorKind::kValue, op,
         ": gelu and residual cannot be combined");
   const Shape bias_shape =
@@ -72,7 +72,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   dispatch_cpu(x, [&]<class T>(auto backend) {
     kernels::gemm<T>(backend, Trans::kNo, Trans::kNo, {rows.rows, n, k}, x.data<const T>(), k,
                      weight.data<const T>(), n, z.data<T>(), n, GradWrite::kOverwrite,
-                     epilogue_of<T>(bias, options, y));
+                     epilogue_of<T>(bias, options, y), options.precision);
   });
 
   const Tensor residual = options.residual != nullptr ? *options.residual : Tensor{};
@@ -85,7 +85,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
         kernels::gemm<T>(backend, Trans::kYes, Trans::kNo, {k, n, rows.rows}, x.data<const T>(), k,
-                         g, n, dw.grad.data<T>(), n, dw.write);
+                         g, n, dw.grad.data<T>(), n, dw.write, {}, saved.precision);
       }
       if (bias.defined() && tape.wants_grad(bias)) {
         const int32_t offset[2] = {0, static_cast<int32_t>(rows.rows)};
@@ -95,7 +95,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
         kernels::gemm<T>(backend, Trans::kNo, Trans::kYes, {rows.rows, k, n}, g, n,
-                         weight.data<const T>(), n, dx.grad.data<T>(), k, dx.write);
+                         weight.data<const T>(), n, dx.grad.data<T>(), k, dx.write, {},
+                         saved.precision);
       }
     });
     give_residual(residual, dy, tape);
@@ -124,7 +125,7 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   dispatch_cpu(x, [&]<class T>(auto backend) {
     kernels::grouped_gemm<T>(backend, Trans::kNo, offsets, e, {s, n, k}, x.data<const T>(),
                              weight.data<const T>(), z.data<T>(), GradWrite::kOverwrite,
-                             epilogue_of<T>(bias, options, y));
+                             epilogue_of<T>(bias, options, y), options.precision);
   });
 
   const LinearOptions saved = options;
@@ -135,7 +136,7 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
         kernels::grouped_gemm_transposed<T>(backend, offsets, e, {k, n, s}, x.data<const T>(), g,
-                                            dw.grad.data<T>(), dw.write);
+                                            dw.grad.data<T>(), dw.write, saved.precision);
       }
       if (bias.defined() && tape.wants_grad(bias)) {
         kernels::add_column_sums(backend, g, offsets, e, {s, n},
@@ -144,7 +145,8 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
         kernels::grouped_gemm<T>(backend, Trans::kYes, offsets, e, {s, k, n}, g,
-                                 weight.data<const T>(), dx.grad.data<T>(), dx.write);
+                                 weight.data<const T>(), dx.grad.data<T>(), dx.write, {},
+                                 saved.precision);
       }
     });
   });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/core/precision.h"
 #include "engine/core/tape.h"
 #include "engine/ops/gelu_math.h"
 
@@ -10,6 +11,7 @@ struct LinearOptions {
   const Tensor* residual = nullptr;  // (..., N), added to the result
   bool gelu = false;                 // returns gelu(z) instead of z
   GeluForm form = GeluForm::kTanh;
+  Precision precision = Precision::kF32;  // of the operands of all three products
 };
 
 // y = x W + bias (+ residual), or gelu(x W + bias), in one pass over memory.
@@ -22,10 +24,12 @@ struct LinearOptions {
 //
 // Gradient, with dz = dy or dy * gelu'(z):  dx = dz W^T,  dW = x^T dz,  dbias = sum of the
 // rows of dz,  dresidual = dy (handed over without a copy where it can be). Saves x and, for
-// gelu, z. A row's bits do not depend on its neighbours (gemm.h).
+// gelu, z. In bf16 (f32 tensors only) the products of forward and backward round their operands;
+// the sums, the bias, GELU, the residual and dbias do not. A row's bits do not depend on its
+// neighbours (gemm.h).
 //
 // Throws Error(kShape) when sizes do not fit, Error(kValue) if x is not on a tape or gelu and
-// residual are asked for together.
+// residual are asked for together, Error(kDtype) for f64 in bf16.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const LinearOptions& options = {});
 

@@ -5,6 +5,7 @@
 
 #include "engine/gemm/gemm.h"
 #include "tests/support/devices.h"
+#include "tests/support/sanitized.h"
 
 using namespace engine;
 using namespace engine::test;
@@ -146,7 +147,7 @@ void check_gemm(Device device) {
 template <class T>
 void check_repeats(Device device) {
   for (const Trans ta : {Trans::kNo, Trans::kYes}) {
-    const Inputs<T> in(ta, Trans::kNo, {192, 200, 8192});
+    const Inputs<T> in(ta, Trans::kNo, {192, 200, kSanitized ? 1024 : 8192});
     const Case what{.bias = true, .residual = true, .activated = true};
     const auto once = run(device, in, what);
     for (int i = 0; i < 3; ++i) {
@@ -163,6 +164,7 @@ void check_rows(Device device) {
   for (const int64_t n : {int64_t{8}, int64_t{10}, int64_t{65}, int64_t{576}, int64_t{1000}}) {
     for (const int64_t k : {int64_t{65}, int64_t{192}, int64_t{768}}) {
       for (const Trans tb : {Trans::kNo, Trans::kYes}) {
+        if (kSanitized && n * k > 50'000) continue;
         Inputs<T> in(Trans::kNo, tb, {511, n, k});
         const Case what{.bias = true};
         const auto all = run(device, in, what).c;

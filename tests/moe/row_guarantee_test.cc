@@ -32,6 +32,7 @@ Predictions predict(const Bound<moe::Vmoe>& bound, const Batch<float>& all, int6
   engine::Tape tape(arena);
   nn::Forward f{.tape = tape,
                 .mode = mode,
+                .precision = bound.model.config().precision,
                 .seed = 3,
                 .step = 4,
                 .sample_ids = std::span(all.ids).subspan(begin, count)};
@@ -104,6 +105,17 @@ TEST_CASE("row guarantee: same bits in training, noise and dropout follow the sa
     const Threads scope(threads);
     CAPTURE(threads);
     CHECK(batch_shows_nowhere(random_model(odd_model()), nn::Mode::kTrain));
+  }
+}
+
+TEST_CASE("row guarantee: same bits in bf16, too") {
+  moe::VmoeConfig c = odd_model();
+  c.precision = engine::Precision::kBf16;
+  const Bound<moe::Vmoe> bound = random_model(c);
+  for (const int threads : {1, 2, 5}) {
+    const Threads scope(threads);
+    CHECK(batch_shows_nowhere(bound, nn::Mode::kEval));
+    CHECK(batch_shows_nowhere(bound, nn::Mode::kTrain));
   }
 }
 

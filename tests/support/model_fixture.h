@@ -257,7 +257,12 @@ Step run_step(Bound<moe::Vmoe>& bound, const Batch<T>& batch, const Losses& loss
   StepArena arena;
   fill_with_nan(arena, 4'000'000);
   Tape tape(arena);
-  nn::Forward f{.tape = tape, .mode = mode, .seed = 11, .step = 5, .sample_ids = batch.ids};
+  nn::Forward f{.tape = tape,
+                .mode = mode,
+                .precision = c.precision,
+                .seed = 11,
+                .step = 5,
+                .sample_ids = batch.ids};
   const int64_t n = batch.count * c.vit.tokens(), choices = n * c.moe.top_k;
   std::vector<moe::RoutingRandom> random(
       batch.noise.empty() && batch.hidden_dropout.empty() ? 0 : c.moe_layers.size());

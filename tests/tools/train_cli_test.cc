@@ -197,3 +197,25 @@ TEST_CASE("eval: a checkpoint that is cut short or has a flipped bit") {
   put(weights, whole.substr(0, whole.size() - 4));
   check_fails(eval + weights, 1, {weights});
 }
+
+TEST_CASE("train: in bf16, with what the machine has and without") {
+  const TempFolder folder;
+  const auto run = [&](const std::string& isa, const std::string& out) {
+    return shell("ROBUSTMOE_ISA=" + isa + " " + std::string(ROBUSTMOE_PROGRAM) + " " +
+                 small(folder / out, "--precision bf16") + " 2>&1");
+  };
+  CHECK(run("amx", "best").status == 0);
+  CHECK(run("base", "base").status == 0);
+  const std::string log = content_of(folder / "base/log.txt");
+  CHECK(contains(log, "bf16 by multiply-adds of f32, without AMX"));
+  CHECK(contains(content_of(folder / "base/config.toml"), "precision = \"bf16\""));
+  CHECK(
+      contains(content_of(folder / "best/log.txt"), "products of layers, routers excepted: bf16"));
+
+  const Result wrong = run("avx", "none");
+  CHECK(wrong.status == 1);
+  CHECK(tools::test::one_line(wrong.out));
+  CHECK(contains(wrong.out, "ROBUSTMOE_ISA is \"avx\", expected base, avx512 or amx"));
+  // Another precision is another run.
+  check_fails(small(folder / "best", "--resume --precision f32"), 1, {"train.precision"});
+}

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/support/bits.h"
+#include "tests/support/sanitized.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 #include "train/train_step.h"
@@ -34,7 +35,8 @@ Compared compare(const std::vector<std::string>& settings) {
 
 }  // namespace
 
-TEST_CASE("memory_plan: activations are what a step takes, to 15 %") {
+TEST_CASE("memory_plan: activations are what a step takes, to 15 %" *
+          doctest::skip(engine::test::kSanitized)) {
   using Settings = std::vector<std::string>;
   const Settings base = {"train.batch=32", "model.width=48", "model.mlp=96", "model.heads=3",
                          "model.layers=4"};

@@ -12,6 +12,7 @@
 
 #include "tests/support/bits.h"
 #include "tests/support/heap_counter.h"
+#include "tests/support/sanitized.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 
@@ -281,17 +282,29 @@ TEST_CASE("train_step: a gradient that overflows changes no weight") {
   CHECK(engine::test::same_bytes(run.slab(Slab::kValue), before));
 }
 
-TEST_CASE("train_step: same bits of the weights after 20 steps with 1, 2 and 5 threads") {
-  CHECK(engine::test::same_bits_for_threads([] {
-    Run run(with(kEverything, {"train.micro_batch=16"}), omp_get_max_threads());
-    for (int step = 0; step < 20; ++step) run.next();
-    std::vector<float> all = run.slab(Slab::kValue);
-    for (const Slab slab : {Slab::kMoment1, Slab::kMoment2, Slab::kEma}) {
-      const auto more = run.slab(slab);
-      all.insert(all.end(), more.begin(), more.end());
-    }
-    return all;
-  }));
+// Weights, moments and averaged weights after some steps on all threads.
+std::vector<float> trained(const Settings& settings, int steps) {
+  Run run(settings, omp_get_max_threads());
+  for (int step = 0; step < steps; ++step) run.next();
+  std::vector<float> all = run.slab(Slab::kValue);
+  for (const Slab slab : {Slab::kMoment1, Slab::kMoment2, Slab::kEma}) {
+    const auto more = run.slab(slab);
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  return all;
+}
+
+TEST_CASE("train_step: same bits after 20 steps with 1, 2 and 5 threads") {
+  const Settings settings = with(kEverything, {"train.micro_batch=16"});
+  const int64_t steps = engine::test::kSanitized ? 3 : 20;
+  CHECK(engine::test::same_bits_for_threads([&] { return trained(settings, steps); }));
+}
+
+TEST_CASE("train_step: same bits after 50 steps in bf16 with 1, 2 and 5 threads") {
+  const Settings settings = with(kEverything, {"train.precision=bf16"});
+  const int64_t steps = engine::test::kSanitized ? 3 : 50;
+  CHECK(engine::test::same_bits_for_threads([&] { return trained(settings, steps); }));
+  CHECK_FALSE(engine::test::same_bytes(trained(settings, 1), trained(kEverything, 1)));
 }
 
 TEST_CASE("train_step: a warm step with its loader running makes no heap allocation" *
@@ -313,6 +326,7 @@ TEST_CASE("train_step: no heap allocation with the other ways of routing and los
   for (const Settings& more :
        {Settings{"prc.form=jsd", "moe.gshard_weight=0.1", "moe.entropy_weight=0.1"},
         Settings{"prc.form=l2", "prc.router=noisy", "moe.bf16_dispatch=true"},
+        Settings{"train.precision=bf16"},
         Settings{"moe.dispatch=capacity", "moe.batch_priority=true", "augment.randaugment=prc"},
         Settings{"moe.expert_dropout=0.1", "moe.dropout_mask=slot"}, Settings(balance_off),
         Settings{"prc.form=none", "augment.mixup=0.2", "augment.cutmix=1",

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/support/bits.h"
+#include "tests/support/sanitized.h"
 #include "tests/train/small_run.h"
 #include "tests/train/temp_folder.h"
 #include "train/checkpoint_json.h"
@@ -442,7 +443,7 @@ TEST_CASE("trainer: a loss that is not finite names the last good checkpoint") {
                  "last good checkpoint: " + (folder / "evaluated/checkpoints/step-000000001")));
 }
 
-TEST_CASE("trainer: 32 images are learnt by heart") {
+TEST_CASE("trainer: 32 images are learnt by heart" * doctest::skip(engine::test::kSanitized)) {
   const TempFolder folder;
   CHECK(run(folder / "run",
             {"train.steps=150", "train.batch=32", "train.micro_batch=0", "model.width=32",

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/core/buffer.h"
 #include "engine/core/machine_rates.h"
 #include "engine/core/op_times.h"
 #include "engine/core/parallel.h"
@@ -30,6 +31,7 @@ using engine::kernels::Trans;
 struct Product {
   std::string name;
   int64_t m, n, k, groups = 0;  // 0: not grouped
+  engine::Precision precision = engine::Precision::kF32;
 };
 
 std::vector<Product> products_of(const train::Config& config) {
@@ -53,13 +55,23 @@ std::vector<Product> products_of(const train::Config& config) {
     all.push_back({"experts down", rows, w, vit.mlp, e});
   }
   all.push_back({"head", views, vit.classes, w});
+  for (Product& p : all) {
+    if (p.name != "router") p.precision = c.precision;
+  }
   return all;
 }
 
-std::vector<float> numbers(int64_t count, uint64_t seed) {
-  std::vector<float> out(static_cast<size_t>(count));
+using engine::Buffer;
+using engine::Dtype;
+
+// Memory as the program has it: on lines of the cache, in large pages.
+Buffer zeros(const engine::Shape& shape) { return {shape, Dtype::kF32}; }
+Buffer numbers(const engine::Shape& shape, uint64_t seed) {
+  Buffer out = zeros(shape);
   const engine::RngKey key(seed, engine::Purpose::kTest);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(2 * key.uniform(i) - 1);
+  for (int64_t i = 0; i < shape.numel(); ++i) {
+    out.data<float>()[i] = static_cast<float>(2 * key.uniform(static_cast<uint64_t>(i)) - 1);
+  }
   return out;
 }
 
@@ -83,9 +95,13 @@ struct Rates {
 
 Rates measure(const Product& p, double seconds) {
   const int64_t matrices = std::max<int64_t>(1, p.groups);
-  const std::vector<float> x = numbers(p.m * p.k, 1), w = numbers(matrices * p.k * p.n, 2),
-                           dy = numbers(p.m * p.n, 3);
-  std::vector<float> y(dy.size()), dx(x.size()), dw(w.size());
+  const Buffer x_buffer = numbers({p.m, p.k}, 1), w_buffer = numbers({matrices, p.k, p.n}, 2),
+               dy_buffer = numbers({p.m, p.n}, 3), y_buffer = zeros({p.m, p.n}),
+               dx_buffer = zeros({p.m, p.k}), dw_buffer = zeros({matrices, p.k, p.n});
+  const float *const x = x_buffer.data<float>(), *const w = w_buffer.data<float>(),
+                     *const dy = dy_buffer.data<float>();
+  float *const y = y_buffer.data<float>(), *const dx = dx_buffer.data<float>(),
+               *const dw = dw_buffer.data<float>();
   std::vector<int32_t> offset;
   for (int64_t g = 0; g <= p.groups; ++g) {
     offset.push_back(static_cast<int32_t>(p.m * g / std::max<int64_t>(1, p.groups)));
@@ -98,31 +114,31 @@ Rates measure(const Product& p, double seconds) {
   using engine::kernels::gemm;
   if (p.groups == 0) {
     return {rate([&] {
-              gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {p.m, p.n, p.k}, x.data(), p.k, w.data(),
-                          p.n, y.data(), p.n, kWrite);
+              gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {p.m, p.n, p.k}, x, p.k, w, p.n, y, p.n,
+                          kWrite, {}, p.precision);
             }),
             rate([&] {
-              gemm<float>(Cpu{}, Trans::kNo, Trans::kYes, {p.m, p.k, p.n}, dy.data(), p.n, w.data(),
-                          p.n, dx.data(), p.k, kWrite);
+              gemm<float>(Cpu{}, Trans::kNo, Trans::kYes, {p.m, p.k, p.n}, dy, p.n, w, p.n, dx, p.k,
+                          kWrite, {}, p.precision);
             }),
             rate([&] {
-              gemm<float>(Cpu{}, Trans::kYes, Trans::kNo, {p.k, p.n, p.m}, x.data(), p.k, dy.data(),
-                          p.n, dw.data(), p.n, kWrite);
+              gemm<float>(Cpu{}, Trans::kYes, Trans::kNo, {p.k, p.n, p.m}, x, p.k, dy, p.n, dw, p.n,
+                          kWrite, {}, p.precision);
             })};
   }
   using engine::kernels::grouped_gemm;
   const int32_t* rows = offset.data();
   return {rate([&] {
-            grouped_gemm<float>(Cpu{}, Trans::kNo, rows, p.groups, {p.m, p.n, p.k}, x.data(),
-                                w.data(), y.data(), kWrite);
+            grouped_gemm<float>(Cpu{}, Trans::kNo, rows, p.groups, {p.m, p.n, p.k}, x, w, y, kWrite,
+                                {}, p.precision);
           }),
           rate([&] {
-            grouped_gemm<float>(Cpu{}, Trans::kYes, rows, p.groups, {p.m, p.k, p.n}, dy.data(),
-                                w.data(), dx.data(), kWrite);
+            grouped_gemm<float>(Cpu{}, Trans::kYes, rows, p.groups, {p.m, p.k, p.n}, dy, w, dx,
+                                kWrite, {}, p.precision);
           }),
           rate([&] {
             engine::kernels::grouped_gemm_transposed<float>(Cpu{}, rows, p.groups, {p.k, p.n, p.m},
-                                                            x.data(), dy.data(), dw.data(), kWrite);
+                                                            x, dy, dw, kWrite, p.precision);
           })};
 }
 
@@ -133,24 +149,21 @@ struct OpSeconds {
 using Build = std::function<engine::Tensor(engine::Tape&, const engine::Tensor&)>;
 
 OpSeconds measure_op(const engine::Shape& in, double seconds, const Build& build) {
-  std::vector<float> x = numbers(in.numel(), 4), dx(x.size());
-  const auto over = [](std::vector<float>& v, const engine::Shape& shape) {
-    return engine::Tensor(v.data(), shape, engine::Dtype::kF32, engine::Device::kCpu);
-  };
+  const Buffer x = numbers(in, 4), dx = zeros(in);
   engine::StepArena arena;
   engine::Tape tape(arena);
-  std::vector<float> dy;
+  Buffer dy;
   std::vector<double> forward, backward;
   const double start = engine::OpTimes::now_s();
   for (int i = 0; i < 6 || engine::OpTimes::now_s() - start < seconds; ++i) {
     tape.clear();
     arena.reset();
     const double begin = engine::OpTimes::now_s();
-    const engine::Tensor y = build(tape, tape.leaf(over(x, in), over(dx, in)));
+    const engine::Tensor y = build(tape, tape.leaf(x.tensor(), dx.tensor()));
     const double middle = engine::OpTimes::now_s();
-    if (dy.empty()) dy = numbers(y.numel(), 5);
+    if (i == 0) dy = numbers(y.shape(), 5);
     const double again = engine::OpTimes::now_s();
-    tape.backward(y, over(dy, y.shape()));
+    tape.backward(y, dy.tensor());
     if (i == 0) continue;  // takes its memory
     forward.push_back(middle - begin);
     backward.push_back(engine::OpTimes::now_s() - again);
@@ -171,36 +184,37 @@ std::string line(const char* format, auto... values) {
 void describe_products(const train::Config& config, double seconds, double peak, std::string& text,
                        nlohmann::json& all) {
   text +=
-      "  product                  m     n     k   e   forward     dx     dw  GFLOP/s   of peak\n";
+      "  product                  m     n     k   e   forward     dx     dw  GFLOP/s   of f32 "
+      "peak\n";
   for (const Product& p : products_of(config)) {
     const Rates r = measure(p, seconds);
     text +=
         line("  %-18s %7ld %5ld %5ld %3ld  %8.0f %6.0f %6.0f  %3.0f %3.0f %3.0f %%\n",
              p.name.c_str(), long{p.m}, long{p.n}, long{p.k}, long{p.groups}, r.forward, r.input,
              r.weight, 100 * r.forward / peak, 100 * r.input / peak, 100 * r.weight / peak);
-    all["products"].push_back({{"name", p.name},
-                               {"m", p.m},
-                               {"n", p.n},
-                               {"k", p.k},
-                               {"groups", p.groups},
-                               {"forward_gflops", r.forward},
-                               {"input_gradient_gflops", r.input},
-                               {"weight_gradient_gflops", r.weight}});
+    all["products"].push_back(
+        {{"name", p.name},
+         {"m", p.m},
+         {"n", p.n},
+         {"k", p.k},
+         {"groups", p.groups},
+         {"precision", p.precision == engine::Precision::kBf16 ? "bf16" : "f32"},
+         {"forward_gflops", r.forward},
+         {"input_gradient_gflops", r.input},
+         {"weight_gradient_gflops", r.weight}});
   }
 }
 
 void describe_ops(const train::Config& config, double seconds, double memory, std::string& text,
                   nlohmann::json& all) {
   const nn::VitConfig vit = train::vmoe_config(config).vit;
+  const engine::Precision precision = train::vmoe_config(config).precision;
   const int64_t views =
                     config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch,
                 t = vit.tokens(), w = vit.width;
-  std::vector<float> scale = numbers(w, 6), bias = numbers(w, 7);
-  const auto parameter = [&](std::vector<float>& v) {
-    return engine::Tensor(v.data(), {w}, engine::Dtype::kF32, engine::Device::kCpu);
-  };
+  const Buffer scale = numbers({w}, 6), bias = numbers({w}, 7);
   const OpSeconds norm = measure_op({views * t, w}, seconds, [&](auto& tape, const auto& x) {
-    return engine::layer_norm(x, tape.input(parameter(scale)), tape.input(parameter(bias)));
+    return engine::layer_norm(x, tape.input(scale.tensor()), tape.input(bias.tensor()));
   });
   // Forward reads x and writes y; backward reads x and dy and writes dx.
   const double elements = 4e-9 * static_cast<double>(views * t * w);
@@ -209,7 +223,7 @@ void describe_ops(const train::Config& config, double seconds, double memory, st
       line("  layer norm         forward %6.1f GB/s (%3.0f %%)   backward %6.1f GB/s (%3.0f %%)\n",
            forward, 100 * forward / memory, backward, 100 * backward / memory);
   const OpSeconds attend = measure_op({views, t, 3 * w}, seconds, [&](auto&, const auto& x) {
-    return engine::attention(x, vit.heads);
+    return engine::attention(x, vit.heads, precision);
   });
   // Two products of t x t x w an image forward, four backward.
   const double work = 4e-9 * static_cast<double>(views * t * t) * static_cast<double>(w);
@@ -233,10 +247,13 @@ int bench_ops(const Options& options) {
   const double seconds = static_cast<double>(options.integer("seconds", 1, 3600)) / 30;
   const double peak = engine::measure_fma_gflops(seconds),
                memory = engine::measure_memory_gbs(seconds);
-  std::string text = line("%d threads: at most %.0f GFLOP/s in registers, %.1f GB/s of memory\n",
-                          engine::num_threads(), peak, memory);
+  std::string text =
+      line("%s, %d threads: at most %.0f GFLOP/s of f32 in registers, %.1f GB/s of memory\n",
+           config.train.precision.c_str(), engine::num_threads(), peak, memory);
   nlohmann::json all = {{"recipe", config.recipe},
                         {"threads", engine::num_threads()},
+                        {"precision", config.train.precision},
+                        {"bf16", engine::kernels::bf16_method()},
                         {"peak_gflops", peak},
                         {"memory_gb_s", memory},
                         {"products", nlohmann::json::array()}};

@@ -31,7 +31,7 @@ Options train_options() {
   options.add_value("steps", "same as --set train.steps=N", "", "N");
   options.add_value("seed", "same as --set train.seed=S", "", "S");
   options.add_value("device", "cpu", "", "cpu");
-  options.add_value("precision", "f32", "", "f32");
+  options.add_value("precision", "of the operands of products: f32 or bf16", "", "P");
   return options;
 }
 

@@ -116,6 +116,36 @@ TEST_CASE("attention: same bits in batches of 1 and 7 and 256") {
   CHECK(test::batch_shows_nowhere<double>(attention_of(1), {5, 3 * 7}, {}));
 }
 
+TEST_CASE("attention: in bf16 close to f32, the same bits in any company") {
+  const test::Function in_bf16 = [](std::span<const Tensor> x) {
+    return attention(x[0], 2, Precision::kBf16);
+  };
+  for (const Sizes& s : {Sizes{2, 65, 2, 64}, Sizes{3, 17, 2, 20}, Sizes{1, 1, 2, 3}}) {
+    const auto x = values<float>(s.shape().numel(), 1, 2);
+    const auto got = run_op<float>(in_bf16, {s.shape()}, {x});
+    const auto f32 = run_op<float>(attention_of(2), {s.shape()}, {x});
+    CHECK(distance(got.y, f32.y) < 1e-2);
+    CHECK(distance(got.y, f32.y) > 1e-5);
+    CHECK(distance(got.grads[0], f32.grads[0]) < 2e-2);
+  }
+  CHECK(test::op_same_bits_for_threads<float>(in_bf16, {Shape{4, 65, 3 * 2 * 20}}));
+  CHECK(test::batch_shows_nowhere<float>(in_bf16, {17, 3 * 2 * 12}, {}));
+}
+
+TEST_CASE("attention: in bf16 the operands of its products are rounded") {
+  // One token: p = 1, so y is v rounded, dv the cotangent rounded, and dq = dk = 0.
+  const auto x = values<float>(12, 1);
+  const auto got = run_op<float>(
+      [](std::span<const Tensor> in) { return attention(in[0], 1, Precision::kBf16); },
+      {Shape{1, 1, 12}}, {x});
+  const auto dy = values<float>(4, 1000);
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(got.y[i] == to_float(to_bf16(x[8 + i])));
+    CHECK(got.grads[0][8 + i] == to_float(to_bf16(dy[i])));
+    CHECK(got.grads[0][i] == 0);
+  }
+}
+
 TEST_CASE("attention: rejects what it cannot do") {
   StepArena arena;
   Tape tape(arena);
@@ -128,6 +158,11 @@ TEST_CASE("attention: rejects what it cannot do") {
           attention(tape.input(view(v, {2, 12})), 1);
         }).is(ErrorKind::kShape, {"(2,12)"}));
   CHECK(caught([&] { attention(view(v, {1, 2, 12}), 2); }).is(ErrorKind::kValue, {"tape"}));
+  const std::vector<double> wide(4 * 24);  // several heads: refused before any thread begins
+  const test::Threads scope(2);
+  CHECK(caught([&] {
+          attention(tape.input(view(wide, {4, 2, 12})), 2, Precision::kBf16);
+        }).is(ErrorKind::kDtype, {"bf16", "f64"}));
   const std::vector<int32_t> i(24);
   CHECK(caught([&] { attention(tape.input(view(i, {1, 2, 12})), 2); }).is(ErrorKind::kDtype));
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <vector>
 
+#include "engine/core/precision.h"
 #include "tests/support/bits.h"
 #include "tests/support/gradcheck.h"
 
@@ -83,6 +84,29 @@ TEST_CASE("batched_matmul, transpose: same bits for any number of threads and an
     return batched_matmul(transpose(x[0]), x[0]);
   };
   CHECK(test::batch_shows_nowhere<float>(mixed, Shape{9, 42}, {}));
+}
+
+TEST_CASE("batched_matmul: in bf16 the operands of all three products are rounded") {
+  const std::vector<Shape> shapes = {{3, 20, 40}, {3, 40, 17}};
+  const auto rounded = [](std::vector<float> v) {
+    for (float& x : v) x = to_float(to_bf16(x));
+    return v;
+  };
+  const std::vector<std::vector<float>> in = {values<float>(shapes[0].numel(), 1),
+                                              values<float>(shapes[1].numel(), 2)};
+  const auto cotangent = values<float>(3 * 20 * 17, 3);
+  const auto got = run_op<float>(
+      [](std::span<const Tensor> x) { return batched_matmul(x[0], x[1], Precision::kBf16); },
+      shapes, in, cotangent);
+  const auto want =
+      run_op<float>(product, shapes, {rounded(in[0]), rounded(in[1])}, rounded(cotangent));
+  const auto f32 = run_op<float>(product, shapes, in, cotangent);
+  CHECK(distance(got.y, want.y) < 1e-6);
+  CHECK(distance(got.y, f32.y) > 1e-4);
+  for (size_t k = 0; k < 2; ++k) {
+    CHECK(distance(got.grads[k], want.grads[k]) < 1e-6);
+    CHECK(distance(got.grads[k], f32.grads[k]) > 1e-4);
+  }
 }
 
 TEST_CASE("batched_matmul, transpose: reject what they cannot do") {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/core/precision.h"
 #include "engine/ops/layer_norm.h"
 #include "engine/ops/linear_kernels.h"
 #include "engine/ops/pointwise.h"
@@ -222,6 +223,87 @@ TEST_CASE("linear: same bits in batches of 1 and 7 and 256") {
     CHECK(test::batch_shows_nowhere<float>(linear_of(v), {300}, {Shape{300, 65}, Shape{65}}));
     CHECK(test::batch_shows_nowhere<double>(linear_of(v), {5, 7}, {Shape{7, 10}, Shape{10}}));
   }
+}
+
+// x, weight and cotangent as a product in bf16 takes them.
+std::vector<float> rounded(std::vector<float> v) {
+  for (float& x : v) x = to_float(to_bf16(x));
+  return v;
+}
+
+// Whether an op in bf16 gives what the same op in f32 gives from operands rounded beforehand, but
+// not from others: output and the gradients of the first two inputs.
+void check_bf16(const test::Function& in_bf16, const test::Function& in_f32,
+                const std::vector<Shape>& shapes) {
+  const auto in = float_inputs(shapes);
+  const auto got = run_op<float>(in_bf16, shapes, in);
+  const auto cotangent = values<float>(static_cast<int64_t>(got.y.size()), 1000);
+  auto exact = in;
+  exact[0] = rounded(in[0]);
+  exact[1] = rounded(in[1]);
+  const auto want = run_op<float>(in_f32, shapes, exact, rounded(cotangent));
+  const auto other = run_op<float>(in_f32, shapes, in, cotangent);
+  CHECK(distance(got.y, want.y) < 1e-6);
+  CHECK(distance(got.y, other.y) > 1e-4);
+  for (size_t k = 0; k < 2; ++k) {
+    CHECK(distance(got.grads[k], want.grads[k]) < 1e-6);
+    CHECK(distance(got.grads[k], other.grads[k]) > 1e-4);
+  }
+  for (size_t k = 2; k < shapes.size(); ++k) {  // sums of what was not rounded
+    CHECK(test::same_bytes(got.grads[k], other.grads[k]));
+  }
+}
+
+TEST_CASE("linear: in bf16 the operands of all three products are rounded, and nothing else") {
+  for (size_t v = 0; v < 4; ++v) {
+    const test::Function in_bf16 = [&](std::span<const Tensor> x) {
+      LinearOptions options{.precision = Precision::kBf16};
+      if (kVariants[v].residual) options.residual = &x[3];
+      return linear(x[0], x[1], kVariants[v].bias ? x[2] : kNone, options);
+    };
+    check_bf16(in_bf16, linear_of(kVariants[v]), shapes_for({70, 48}, 40));
+  }
+}
+
+TEST_CASE("linear: GELU in bf16 is that of the sum, and its gradient f32's") {
+  const std::vector<Shape> shapes = shapes_for({33, 48}, 20);
+  for (const GeluForm form : {GeluForm::kTanh, GeluForm::kErf}) {
+    const auto with = [&](bool gelu) {
+      return run_op<float>(
+          [&](std::span<const Tensor> x) {
+            return linear(x[0], x[1], x[2],
+                          {.gelu = gelu, .form = form, .precision = Precision::kBf16});
+          },
+          shapes);
+    };
+    const auto plain = with(false), activated = with(true);
+    double worst = 0;
+    for (size_t i = 0; i < plain.y.size(); ++i) {
+      worst = std::max(worst, std::abs(naive_gelu(plain.y[i], form) - activated.y[i]));
+    }
+    CHECK(worst < 1e-6);
+    const auto f32 = run_op<float>(linear_of({"", true, false, true, form}), shapes);
+    for (size_t k = 0; k < 3; ++k) CHECK(distance(activated.grads[k], f32.grads[k]) < 2e-2);
+  }
+}
+
+TEST_CASE("grouped_linear: in bf16 the operands of all three products are rounded") {
+  const std::vector<int32_t> offset = {0, 0, 5, 40, 40, 77};
+  check_bf16(
+      [&](std::span<const Tensor> x) {
+        return grouped_linear(x[0], x[1], x[2], view(offset, {6}), {.precision = Precision::kBf16});
+      },
+      grouped_of(offset, true), {{77, 33}, {5, 33, 50}, {5, 50}});
+}
+
+TEST_CASE("linear: f64 has no bf16") {
+  StepArena arena;
+  Tape tape(arena);
+  const std::vector<double> v(6), w(12);
+  CHECK(caught([&] {
+          linear(tape.input(view(v, {2, 3})), view(w, {3, 4}), kNone,
+                 {.precision = Precision::kBf16});
+        }).is(ErrorKind::kDtype, {"bf16", "f64"}));
 }
 
 TEST_CASE("linear: rejects what it cannot do") {

@@ -13,6 +13,7 @@
 #include "data/transform/resize.h"
 #include "data/two_view.h"
 #include "tests/data/temp_folder.h"
+#include "tests/support/sanitized.h"
 
 using data::Affine;
 using data::augment_argument;
@@ -166,6 +167,7 @@ struct Place {
   double row, column;
 };
 
+constexpr int64_t kChains = engine::test::kSanitized ? 100 : 1000;
 constexpr int64_t kSide = 256, kView = 224, kPatch = 32;
 
 struct Chain {
@@ -253,8 +255,8 @@ double apart(const Place& a, const Place& b) {
 TEST_CASE("randaugment: pixels are where the matrices say, to 1 px and 0.5 px an operation") {
   double worst = 0;
   int64_t looked_at = 0;
-  for (uint64_t i = 0; i < 1000; ++i) {
-    RngStream rng(RngKey(i, Purpose::kTest));
+  for (int64_t i = 0; i < kChains; ++i) {
+    RngStream rng(RngKey(static_cast<uint64_t>(i), Purpose::kTest));
     const Chain chain = random_chain(rng);
     const double allowed = 1 + 0.5 * static_cast<double>(chain.operations);
     for (int64_t y = 3; y < kView; y += 9) {
@@ -266,7 +268,7 @@ TEST_CASE("randaugment: pixels are where the matrices say, to 1 px and 0.5 px an
       }
     }
   }
-  CHECK(looked_at > 50'000);
+  CHECK(looked_at > 50 * kChains);
   CHECK(worst <= 1);
 }
 
@@ -274,8 +276,8 @@ TEST_CASE("randaugment: a patch's partner is the patch that shows the same place
   constexpr int64_t kGrid = kView / kPatch;
   int64_t right = 0, wrong = 0, near_border = 0;
   double worst = 0;
-  for (uint64_t i = 0; i < 1000; ++i) {
-    RngStream rng(RngKey(i, Purpose::kTest));
+  for (int64_t i = 0; i < kChains; ++i) {
+    RngStream rng(RngKey(static_cast<uint64_t>(i), Purpose::kTest));
     Chain view1 = random_chain(rng), view2 = random_chain(rng);
     if (!data::first_is_view1(view1.box, view2.box)) std::swap(view1, view2);
     int32_t match[kGrid * kGrid];
@@ -314,7 +316,7 @@ TEST_CASE("randaugment: a patch's partner is the patch that shows the same place
   CAPTURE(right);
   CAPTURE(wrong);
   CAPTURE(near_border);
-  CHECK(right > 10'000);
+  CHECK(right > 10 * kChains);
   CHECK(wrong == 0);
   CHECK(right + wrong > 4 * near_border);  // at least 80 % can be told
 }
