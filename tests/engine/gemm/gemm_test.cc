@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "engine/core/cpu_features.h"
+#include "engine/gemm/register_tile.h"
 #include "tests/engine/gemm/gemm_checks.h"
 
 using namespace engine;
@@ -15,6 +18,64 @@ TEST_CASE("gemm: all transposes and strides match a naive f64 reference") {
     check_all_layouts<float>(size);
     check_all_layouts<double>(size);
   }
+}
+
+// Whether every element of a register tile is one chain of std::fma, in all its forms, and nothing
+// behind the needed columns' last register is written.
+template <class T, class Tile>
+bool is_a_chain(int64_t col) {
+  constexpr int64_t kCols = Tile::kCols, kDepth = 37;
+  const auto a = values<T>(8 * kDepth * 2, 1), b = values<T>(kDepth * kCols, 2);
+  const int64_t row = col == 1 ? kDepth + 2 : 1;
+  bool same = true;
+  for (int64_t rows = 1; rows <= Tile::kRows; ++rows) {
+    for (const int64_t cols : {int64_t{1}, kCols / 3, kCols / 3 + 1, 2 * kCols / 3, kCols}) {
+      for (const int64_t depth : {int64_t{0}, int64_t{1}, int64_t{4}, kDepth}) {
+        std::vector<T> tile(static_cast<size_t>((rows + 1) * kCols), T(7));
+        Tile::multiply(rows, cols, depth, {a.data(), row, col}, b.data(), tile.data(),
+                       {b.data(), 0});
+        for (int64_t i = 0; i < rows + 1; ++i) {
+          const int64_t written = i < rows ? cols : 0;
+          for (int64_t j = 0; j < written; ++j) {
+            T chain = 0;
+            for (int64_t p = 0; p < depth; ++p) {
+              chain = std::fma(a[i * row + p * col], b[p * kCols + j], chain);
+            }
+            same &= tile[i * kCols + j] == chain;
+          }
+          if (i == rows) same &= std::count(tile.end() - kCols, tile.end(), T(7)) == kCols;
+        }
+      }
+    }
+  }
+  return same;
+}
+
+TEST_CASE("gemm: more panels than stay in the cache, over several blocks of k") {
+  const Threads one(1);
+  check_all_layouts<float>({20, 900, 300});
+  check_all_layouts<double>({20, 500, 300});
+}
+
+TEST_CASE("gemm: register tiles of this build are chains of fused multiply-adds") {
+  for (const int64_t col : {1, 8}) {
+    CHECK(is_a_chain<float, kernels::BaseTile<float>>(col));
+    CHECK(is_a_chain<double, kernels::BaseTile<double>>(col));
+  }
+}
+
+TEST_CASE("gemm: register tiles of AVX-512 are chains of fused multiply-adds" *
+          doctest::skip(usable_isa() < Isa::kAvx512 || kernels::f32_tile_avx512() == nullptr)) {
+  for (const int64_t col : {1, 8}) CHECK(is_a_chain<float, kernels::Avx512Tile>(col));
+}
+
+TEST_CASE("gemm: where the compiler knows AVX-512, the program has it") {
+  const bool has = kernels::f32_tile_avx512() != nullptr;
+#ifdef ROBUSTMOE_AVX512
+  CHECK(has);
+#else
+  CHECK_FALSE(has);
+#endif
 }
 
 TEST_CASE("gemm: an element is one chain of fused multiply-adds over k") {
