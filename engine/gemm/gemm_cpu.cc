@@ -85,15 +85,18 @@ void product(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T
   const auto [m, n, k] = size;
   if (m == 0 || n == 0) return;
   const Operand<T> a_op = operand(ta, a, lda), b_op = operand(tb, b, ldb);
-  const int64_t panels = pieces_of(n, Tile::kCols), want = tasks_wanted();
   const bool plain =
       epilogue.bias == nullptr && epilogue.residual == nullptr && epilogue.activated == nullptr;
   const bool packing = ta == Trans::kYes && plain;
+  // Threads cost some microseconds: less than a million operations take no longer on one.
+  const bool small = !packing && m * n * k < int64_t{1} << 19;
+  const int64_t panels = pieces_of(n, Tile::kCols), want = small ? 1 : tasks_wanted();
   // Row blocks first; columns are cut as well where rows are too few.
   // Weight gradients are one task a thread: equal work, and the least packing.
-  const TaskCut cut = packing_cut(m, panels, Tile::kCols, Tile::kRows, kMinRows, num_threads());
+  const TaskCut cut =
+      packing_cut(m, panels, Tile::kCols, Tile::kRows, kMinRows, small ? 1 : num_threads());
   const int64_t rows_piece =
-      packing ? cut.rows : std::min(kRowBlock, piece_size(m, want, Tile::kRows));
+      packing ? cut.rows : std::min(small ? m : kRowBlock, piece_size(m, want, Tile::kRows));
   const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
   const int64_t panel_piece =
       packing ? cut.panels : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);

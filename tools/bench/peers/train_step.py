@@ -1,7 +1,7 @@
 """Training steps of cifar10-small-prc in turn: ours and PyTorch's, f32 and bf16.
 
     python -m venv VENV && VENV/bin/pip install torch numpy
-    VENV/bin/python tools/bench/peers/train_step.py [--rounds 5] [--threads 2] [--program build/release/robustmoe]
+    VENV/bin/python tools/bench/peers/train_step.py [--rounds 5] [--threads 2] [--precision both] [--program build/release/robustmoe]
 
 In every round each contender runs once, one after the other. Printed are the medians over rounds of views
 per second, and of each round's ratio of ours to the best of the peers. See torch_step.py for the peer's work;
@@ -30,10 +30,13 @@ def main():
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--program", default=str(HERE.parents[2] / "build/release/robustmoe"))
+    options.add_argument("--precision", choices=["f32", "bf16", "both"], default="both",
+                         help="bf16 is for machines with AMX")
     options.add_argument("--no-compile", action="store_true", help="leave out compiled PyTorch")
     options = options.parse_args()
     contenders = {}
-    for precision in ("f32", "bf16"):
+    precisions = ["f32", "bf16"] if options.precision == "both" else [options.precision]
+    for precision in precisions:
         ours = [options.program, "bench", "train", "--recipe", "cifar10-small-prc", "--json", "-",
                 "--threads", str(options.threads), "--set", f"train.precision={precision}"]
         peer = [sys.executable, str(HERE / "torch_step.py"), "--threads", str(options.threads)]
@@ -50,7 +53,7 @@ def main():
             rates[key].append(result["views_per_s"])
             peers.add(result.get("peer", ""))
     print(f"cifar10-small-prc, {options.threads} threads, {options.rounds} rounds; {', '.join(sorted(peers - {''}))}")
-    for precision in ("f32", "bf16"):
+    for precision in precisions:
         names = [name for p, name in contenders if p == precision]
         for name in names:
             values = rates[precision, name]
@@ -59,8 +62,9 @@ def main():
         best = [max(rates[precision, n][i] for n in names if n != "ours") for i in range(options.rounds)]
         ratio = statistics.median(o / b for o, b in zip(rates[precision, "ours"], best))
         print(f"  {precision:5} ours / best peer {ratio:.2f}")
-    gain = statistics.median(b / f for b, f in zip(rates["bf16", "ours"], rates["f32", "ours"]))
-    print(f"  ours bf16 / ours f32 {gain:.2f}")
+    if len(precisions) == 2:
+        gain = statistics.median(b / f for b, f in zip(rates["bf16", "ours"], rates["f32", "ours"]))
+        print(f"  ours bf16 / ours f32 {gain:.2f}")
 
 
 if __name__ == "__main__":
