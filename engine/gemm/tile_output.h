@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/core/simd_gelu.h"
 #include "engine/gemm/gemm.h"
@@ -48,75 +49,40 @@ bool streams(int64_t m, const Output<T>& out, bool written_once) {
          whole_lines(out.epilogue.activated);
 }
 
-// One row of a tile at its place in c, whatever is to be done to it.
-template <class T>
-void finish_row(const T* tile, int64_t cols, const Output<T>& out, int64_t row) {
-  using simd::Packet;
+// write_tile() with a number of columns that the compiler knows, or not.
+template <class T, int64_t kStride, class Cols>
+void write_columns(T* tile, int64_t rows, Cols cols, const Output<T>& out) {
   const Epilogue<T>& e = out.epilogue;
-  const bool stream = out.stream && out.last;
-  const auto put = [](T* to, const Packet<T>& x, int64_t n, bool past_caches) {
-    if (past_caches && n == simd::kLanes<T>) {
-      simd::stream(to, x);
-    } else {
-      simd::store_n(to, x, n);
-    }
-  };
-  T* c = out.c + row * out.ldc;
-  simd::for_lanes<T>(cols, [&](int64_t j, int64_t n) {
-    Packet<T> x = simd::load(tile + j);
-    if (out.add) x = simd::add(simd::load_n(c + j, n), x);
-    if (out.last) {
-      if (e.bias != nullptr) x = simd::add(x, simd::load_n(e.bias + j, n));
-      if (e.residual != nullptr) x = simd::add(x, simd::load_n(e.residual + row * out.ldc + j, n));
-      if (e.activated != nullptr) {
-        put(e.activated + row * out.ldc + j, simd::gelu<T>(x, e.form), n, stream);
-      }
-    }
-    put(c + j, x, n, stream && !out.add);
-  });
-}
-
-// tile: `rows` rows, kStride elements apart, of which `cols` count; its content is used up. Whole
-// tiles go through what is to be done one thing after the other, in the first cache and without a
-// branch an element: those would cost a tenth of a product.
-template <class T, int64_t kStride>
-void write_tile(T* tile, int64_t rows, int64_t cols, const Output<T>& out) {
-  const Epilogue<T>& e = out.epilogue;
-  if (cols != kStride) {
-    for (int64_t r = 0; r < rows; ++r) finish_row(tile + r * kStride, cols, out, r);
-    return;
-  }
-  // f(register of the tile, place in `with`, whose rows are `stride` apart).
+  // f(register of the tile, place in `with`, whose rows are `stride` apart, lanes that count).
   const auto each = [&](auto* with, int64_t stride, auto&& f) {
     for (int64_t r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-      for (int64_t j = 0; j < kStride; j += simd::kLanes<T>) {
-        f(tile + r * kStride + j, with + r * stride + j);
-      }
+      simd::for_lanes<T>(
+          cols, [&](int64_t j, int64_t n) { f(tile + r * kStride + j, with + r * stride + j, n); });
     }
   };
-  const auto add = [](T* x, const T* y) {
-    simd::store(x, simd::add(simd::load(x), simd::load(y)));
+  const auto add = [](T* x, const T* y, int64_t n) {
+    simd::store(x, simd::add(simd::load(x), simd::load_n(y, n)));
   };
-  const auto put = [](const T* x, T* to) { simd::store(to, simd::load(x)); };
-  const auto past_caches = [](const T* x, T* to) { simd::stream(to, simd::load(x)); };
+  const auto put = [](const T* x, T* to, int64_t n) { simd::store_n(to, simd::load(x), n); };
+  const auto past_caches = [](const T* x, T* to, int64_t n) {
+    n == simd::kLanes<T> ? simd::stream(to, simd::load(x)) : simd::store_part(to, simd::load(x), n);
+  };
   const bool stream = out.stream && out.last;
   if (out.add && out.without_epilogue()) {
-    return each(out.c, out.ldc,
-                [](const T* x, T* c) { simd::store(c, simd::add(simd::load(c), simd::load(x))); });
+    return each(out.c, out.ldc, [](const T* x, T* c, int64_t n) {
+      simd::store_n(c, simd::add(simd::load_n(c, n), simd::load(x)), n);
+    });
   }
-  if (out.add) {
-    each(out.c, out.ldc,
-         [](T* x, const T* c) { simd::store(x, simd::add(simd::load(c), simd::load(x))); });
-  }
+  if (out.add) each(out.c, out.ldc, add);
   if (out.last) {
     if (e.bias != nullptr) each(e.bias, 0, add);
     if (e.residual != nullptr) each(e.residual, out.ldc, add);
     if (e.activated != nullptr) {
       const GeluForm form = e.form;
-      each(e.activated, out.ldc, [form, stream](const T* x, T* to) {
-        const auto y = simd::gelu<T>(simd::load(x), form);
-        stream ? simd::stream(to, y) : simd::store(to, y);
+      each(e.activated, out.ldc, [form, stream, put, past_caches](T* x, T* to, int64_t n) {
+        T y[simd::kLanes<T>];
+        simd::store(y, simd::gelu<T>(simd::load(x), form));
+        stream ? past_caches(y, to, n) : put(y, to, n);
       });
     }
   }
@@ -124,6 +90,18 @@ void write_tile(T* tile, int64_t rows, int64_t cols, const Output<T>& out) {
     each(out.c, out.ldc, past_caches);
   } else {
     each(out.c, out.ldc, put);
+  }
+}
+
+// tile: `rows` rows, kStride elements apart, of which `cols` count; its content is used up. Tiles
+// go through what is to be done one thing after the other, in the first cache and without a branch
+// an element: those would cost a tenth of a product.
+template <class T, int64_t kStride>
+void write_tile(T* tile, int64_t rows, int64_t cols, const Output<T>& out) {
+  if (cols == kStride) {
+    write_columns<T, kStride>(tile, rows, std::integral_constant<int64_t, kStride>(), out);
+  } else {
+    write_columns<T, kStride>(tile, rows, cols, out);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "engine/core/rng.h"
 #include "tools/commands/bench_config.h"
 #include "tools/commands/checkpoint_input.h"
+#include "tools/commands/made_up_picture.h"
 #include "tools/commands/session.h"
 #include "train/file_io.h"
 #include "train/metrics.h"
@@ -40,39 +41,6 @@ Size size_from(const std::string& text) {
     throw UsageError("bench: --size is " + text + ", expected WIDTHxHEIGHT up to 8192, as 500x375");
   }
   return size;
-}
-
-// A picture with about as much in it as a photograph: waves of all lengths and some noise.
-data::ImageU8 made_up(const Size& size, const engine::RngKey& key) {
-  constexpr int kWaves = 24;
-  engine::RngStream rng(key);
-  struct Wave {
-    double down, right, phase, height[3];
-  } waves[kWaves];
-  for (int i = 0; i < kWaves; ++i) {
-    const double frequency = std::pow(2.0, -7 + 6.0 * i / kWaves);  // cycles a pixel
-    const double turn = rng.uniform(0, 2 * M_PI);
-    waves[i] = {frequency * std::cos(turn), frequency * std::sin(turn), rng.uniform(), {}};
-    for (double& height : waves[i].height)
-      height = rng.uniform(-1, 1) * 60 * std::pow(2.0, -i / 8.0);
-  }
-  data::ImageU8 image;
-  image.reshape(size.height, size.width, 3);
-  for (int64_t y = 0; y < size.height; ++y) {
-    for (int64_t x = 0; x < size.width; ++x) {
-      double sum[3] = {128, 128, 128};
-      for (const Wave& wave : waves) {
-        const double at = wave.down * static_cast<double>(y) + wave.right * static_cast<double>(x);
-        const double value = std::sin(2 * M_PI * (at + wave.phase));
-        for (int c = 0; c < 3; ++c) sum[c] += wave.height[c] * value;
-      }
-      const double grain = 7 * rng.uniform(-1, 1);
-      for (int c = 0; c < 3; ++c) {
-        image.at(y, x)[c] = static_cast<uint8_t>(std::min(255.0, std::max(0.0, sum[c] + grain)));
-      }
-    }
-  }
-  return image;
 }
 
 // A new folder that is there as long as the object.
@@ -107,7 +75,8 @@ class Pictures {
     constexpr int64_t kDifferent = 32;  // drawing them takes longer than measuring
     for (int64_t i = 0; i < count; ++i) {
       const engine::RngKey key(static_cast<uint64_t>(i), engine::Purpose::kTest);
-      if (i < kDifferent) jpegs_.push_back(data::encode_jpeg(made_up(size, key), quality));
+      if (i < kDifferent)
+        jpegs_.push_back(data::encode_jpeg(made_up_picture(size.width, size.height, key), quality));
       const std::vector<uint8_t>& jpeg = jpegs_[static_cast<size_t>(i % kDifferent)];
       const std::string path = (folder_.path() / (std::to_string(i) + ".jpg")).string();
       train::write_file(path, {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});

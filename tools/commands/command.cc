@@ -12,6 +12,7 @@ constexpr Command kCommands[] = {
     {"export", "write a plain vision transformer under timm's names", &run_export},
     {"data", "what a data set holds, whether its files are whole; pack it", &run_data},
     {"bench", "measure the speed of training steps, or of the loader", &run_bench},
+    {"doctor", "what this machine gives, and how long a recipe would take on it", &run_doctor},
     {"recipes", "list the recipes, or print one with every value and its source", &run_recipes},
 };
 

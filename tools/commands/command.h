@@ -31,6 +31,7 @@ int run_audit(int argc, char** argv);
 int run_predict(int argc, char** argv);
 int run_data(int argc, char** argv);
 int run_export(int argc, char** argv);
+int run_doctor(int argc, char** argv);
 int run_recipes(int argc, char** argv);
 
 // Everything about one config: what `recipes NAME` prints.

@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "engine/core/cpu_limits.h"
 #include "engine/core/error.h"
 #include "train/model.h"
 
@@ -25,7 +26,7 @@ std::string one_line(const std::string& message) {
 
 void use_threads(int64_t threads) {
   omp_set_dynamic(0);
-  omp_set_num_threads(threads > 0 ? static_cast<int>(threads) : omp_get_num_procs());
+  omp_set_num_threads(static_cast<int>(threads > 0 ? threads : engine::cpu_limits().threads()));
 }
 
 std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
