@@ -7,7 +7,7 @@
 # usage: tools/prc_control.sh [--out DIR] [--seeds "S S ..."] [--threads N] [--steps N]
 #   --out DIR    where the runs go (default runs/prc_control); finished runs there are kept
 #   --seeds      seeds (default "0 1")
-#   --threads N  threads (default: all cores)
+#   --threads N  threads (default: all that it may use)
 #   --steps N    shorter or longer runs
 set -euo pipefail
 cd "$(dirname "$0")/.."

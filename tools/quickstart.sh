@@ -6,7 +6,7 @@
 # usage: tools/quickstart.sh [--out DIR] [--seed S] [--threads N] [--steps N]
 #   --out DIR    where the runs go (default runs/quickstart; a run there already is replaced)
 #   --seed S     seed of both runs (default 0)
-#   --threads N  threads (default: all cores)
+#   --threads N  threads (default: all that it may use)
 #   --steps N    shorter or longer runs; the accuracy bar is checked only without it
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -22,7 +22,7 @@
 #   --images N           images evaluated and audited (default 0: all)
 #   --path-images N      images followed on 64 steps into noise of 0.2 (default 256)
 #   --entropy-weight W   default 0.01
-#   --threads N          default: all cores
+#   --threads N          default: all that it may use
 #   --device D           default cpu
 #   --set KEY=VALUE      for every run, may be repeated
 set -euo pipefail

@@ -254,8 +254,8 @@ void list_train(Listing& to, Config::Train& t) {
           "Share of a label that is spread evenly over all classes.");
   to.real("ema", t.ema, kBelowOne, "Decay of the averaged weights; 0: off.");
   to.integer("seed", t.seed, kAnyCount, "Seed of every random number.");
-  to.integer("threads", t.threads, {0, 4096}, "Threads; 0: all cores. Changes no result.",
-             Resume::kMayDiffer);
+  to.integer("threads", t.threads, {0, 4096},
+             "Threads; 0: all that this process may use. Changes no result.", Resume::kMayDiffer);
   to.choice("precision", t.precision, {"f32", "bf16"},
             "What the operands of products are rounded to, routers and losses excepted; "
             "tensors and sums are f32. Holds for evaluation, too.");

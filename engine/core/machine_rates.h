@@ -1,10 +1,15 @@
 #pragma once
 
+#include <functional>
+
 namespace engine {
 
 // What this machine can do at its best, measured on num_threads() threads: what a kernel's rate is
 // compared with. Each takes about `seconds` and returns the best of several tries, since neighbours
 // on a shared machine only ever slow it down.
+
+// The largest of `work` divided by the seconds that `task` takes, of at least three tries.
+double best_rate(double seconds, double work, const std::function<void()>& task);
 
 // Multiply-adds of f32 in registers alone, 2 operations each, in GFLOP/s.
 double measure_fma_gflops(double seconds);

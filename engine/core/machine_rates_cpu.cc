@@ -32,9 +32,9 @@ float run_chains(int64_t steps, float factor) {
   return sum;
 }
 
-// The largest of `work` divided by the time `task` takes, over `seconds` and at least three tries.
-template <class Task>
-double best_rate(double seconds, double work, Task&& task) {
+}  // namespace
+
+double best_rate(double seconds, double work, const std::function<void()>& task) {
   double best = 0;
   const double start = OpTimes::now_s();
   for (int tries = 0; tries < 3 || OpTimes::now_s() - start < seconds; ++tries) {
@@ -44,8 +44,6 @@ double best_rate(double seconds, double work, Task&& task) {
   }
   return best;
 }
-
-}  // namespace
 
 double measure_fma_gflops(double seconds) {
   constexpr int64_t kSteps = 2'000'000;

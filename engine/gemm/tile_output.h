@@ -63,11 +63,10 @@ void write_columns(T* tile, int64_t rows, Cols cols, const Output<T>& out) {
   const auto add = [](T* x, const T* y, int64_t n) {
     simd::store(x, simd::add(simd::load(x), simd::load_n(y, n)));
   };
-  const auto put = [](const T* x, T* to, int64_t n) { simd::store_n(to, simd::load(x), n); };
-  const auto past_caches = [](const T* x, T* to, int64_t n) {
-    n == simd::kLanes<T> ? simd::stream(to, simd::load(x)) : simd::store_part(to, simd::load(x), n);
-  };
   const bool stream = out.stream && out.last;
+  const auto put = [](T* to, const simd::Packet<T>& x, int64_t n, bool past_caches) {
+    past_caches&& n == simd::kLanes<T> ? simd::stream(to, x) : simd::store_n(to, x, n);
+  };
   if (out.add && out.without_epilogue()) {
     return each(out.c, out.ldc, [](const T* x, T* c, int64_t n) {
       simd::store_n(c, simd::add(simd::load_n(c, n), simd::load(x)), n);
@@ -79,17 +78,15 @@ void write_columns(T* tile, int64_t rows, Cols cols, const Output<T>& out) {
     if (e.residual != nullptr) each(e.residual, out.ldc, add);
     if (e.activated != nullptr) {
       const GeluForm form = e.form;
-      each(e.activated, out.ldc, [form, stream, put, past_caches](T* x, T* to, int64_t n) {
-        T y[simd::kLanes<T>];
-        simd::store(y, simd::gelu<T>(simd::load(x), form));
-        stream ? past_caches(y, to, n) : put(y, to, n);
+      each(e.activated, out.ldc, [form, stream, put](const T* x, T* to, int64_t n) {
+        put(to, simd::gelu<T>(simd::load(x), form), n, stream);
       });
     }
   }
   if (stream && !out.add) {
-    each(out.c, out.ldc, past_caches);
+    each(out.c, out.ldc, [put](const T* x, T* c, int64_t n) { put(c, simd::load(x), n, true); });
   } else {
-    each(out.c, out.ldc, put);
+    each(out.c, out.ldc, [put](const T* x, T* c, int64_t n) { put(c, simd::load(x), n, false); });
   }
 }
 

@@ -103,7 +103,7 @@ int run_bench(int argc, char** argv) {
   options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_value("steps", "steps that count, after two that do not", "7", "N");
-  options.add_value("threads", "threads (default: all cores)", "", "N");
+  options.add_value("threads", "threads (default: all that this process may use)", "", "N");
   options.add_flag("ops", "also print the time of each operation");
   options.add_value("json", "write the figures as one JSON object; - for standard output", "",
                     "FILE|-");

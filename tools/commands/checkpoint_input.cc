@@ -25,7 +25,7 @@ void add_checkpoint_options(Options& options) {
   options.add_flag("ema", "take the averaged weights");
   options.add_flag("allow-nonfinite", "read weights that are not finite, too");
   options.add_flag("skip-bad-images", "leave out and list pictures that cannot be read");
-  options.add_value("threads", "threads; 0: all cores", "0", "N");
+  options.add_value("threads", "threads; 0: all that this process may use", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
 }
 

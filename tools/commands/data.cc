@@ -262,7 +262,7 @@ int run_data(int argc, char** argv) {
                     "Q");
   options.add_value("from", "get: another address for the files", "", "URL");
   options.add_value("sums", "get: their MD5 sums there, as md5sum writes them", "", "FILE");
-  options.add_value("threads", "threads; 0: all cores", "0", "N");
+  options.add_value("threads", "threads; 0: all that this process may use", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   if (!options.parse(argc, argv)) return 0;
   const std::string what = options.positional().empty() ? "" : options.positional()[0];

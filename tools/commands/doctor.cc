@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -38,19 +37,6 @@ namespace {
 using engine::OpTimes;
 using engine::Precision;
 
-// Calls a second, the best of several over `seconds`.
-double best_rate(double seconds, const std::function<void()>& call) {
-  call();
-  double best = 0;
-  const double start = OpTimes::now_s();
-  for (int tries = 0; tries < 3 || OpTimes::now_s() - start < seconds; ++tries) {
-    const double begin = OpTimes::now_s();
-    call();
-    best = std::max(best, 1 / (OpTimes::now_s() - begin));
-  }
-  return best;
-}
-
 double product_gflops(Precision precision, double seconds) {
   constexpr int64_t kRows = 1024, kWidth = 768;
   const auto numbers = [](int64_t count) {
@@ -63,19 +49,19 @@ double product_gflops(Precision precision, double seconds) {
   const engine::Buffer a = numbers(kRows * kWidth), b = numbers(kWidth * kWidth),
                        c = numbers(kRows * kWidth);
   constexpr double kWork = 2e-9 * kRows * kWidth * kWidth;
-  return kWork * best_rate(seconds, [&] {
-           engine::kernels::gemm<float>(
-               engine::Cpu{}, engine::kernels::Trans::kNo, engine::kernels::Trans::kNo,
-               {kRows, kWidth, kWidth}, a.data<float>(), kWidth, b.data<float>(), kWidth,
-               c.data<float>(), kWidth, engine::GradWrite::kOverwrite, {}, precision);
-         });
+  return engine::best_rate(seconds, kWork, [&] {
+    engine::kernels::gemm<float>(engine::Cpu{}, engine::kernels::Trans::kNo,
+                                 engine::kernels::Trans::kNo, {kRows, kWidth, kWidth},
+                                 a.data<float>(), kWidth, b.data<float>(), kWidth, c.data<float>(),
+                                 kWidth, engine::GradWrite::kOverwrite, {}, precision);
+  });
 }
 
 double pictures_per_s(const train::Config& config, double seconds) {
   const std::vector<uint8_t> jpeg =
       data::encode_jpeg(made_up_picture(500, 375, engine::RngKey(1, engine::Purpose::kTest)), 90);
   data::ImageU8 image;
-  return best_rate(seconds, [&] {
+  return engine::best_rate(seconds, 1, [&] {
     data::decode_image(jpeg, "a picture of doctor's own", image, train::jpeg_dialect(config));
   });
 }

@@ -37,7 +37,7 @@ Options predict_options() {
   options.add_value("routes", "draw the experts of each patch, of one IMAGE", "", "FILE.png");
   options.add_value("trace", "one token's way: block and patch (from 0), or class", "",
                     "LAYER:PATCH");
-  options.add_value("threads", "threads; 0: all cores", "0", "N");
+  options.add_value("threads", "threads; 0: all that this process may use", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   return options;
 }

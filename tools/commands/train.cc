@@ -26,7 +26,8 @@ Options train_options() {
   options.add_flag("allow-nonfinite", "same as --set init.allow_nonfinite=true");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_flag("resume", "continue the run in --out from its newest checkpoint");
-  options.add_value("threads", "threads of the training (default: all cores)", "", "N");
+  options.add_value("threads", "threads of the training (default: all that this process may use)",
+                    "", "N");
   options.add_value("epochs", "same as --set train.epochs=N with train.steps=0", "", "N");
   options.add_value("steps", "same as --set train.steps=N", "", "N");
   options.add_value("seed", "same as --set train.seed=S", "", "S");
