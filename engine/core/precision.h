@@ -21,4 +21,14 @@ inline bf16 to_bf16(float x) {
 }
 inline float to_float(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 
+// to_float(to_bf16(x)) of n numbers, in place.
+inline void round_to_bf16(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t u = std::bit_cast<uint32_t>(x[i]);
+    const uint32_t rounded =
+        (u & 0x7fffffffu) > 0x7f800000u ? u | 0x400000u : u + 0x7fffu + ((u >> 16) & 1u);
+    x[i] = std::bit_cast<float>(rounded & 0xffff0000u);
+  }
+}
+
 }  // namespace engine

@@ -38,13 +38,24 @@ struct Bf16Tiles {
   void (*end)();
 };
 
-// Any machine: sums of f32 multiply-adds, the pair's first element first.
-const Bf16Tiles& bf16_tiles_portable();
 // AMX, or null where the compiler does not know it. Numbers below 2^-126 count as zero. To be
 // called only where usable_isa() says so.
 const Bf16Tiles* bf16_tiles_amx();
 
-// What this machine does best.
-const Bf16Tiles& bf16_tiles();
+// What products in bf16 are made of: AMX where it is usable, else null, and they are products of
+// f32 whose operands are rounded (Rounding in register_tile.h).
+const Bf16Tiles* bf16_tiles();
+
+// For tests, not while products run: takes other tiles, or none, until the end of the scope.
+class Bf16TilesScope {
+ public:
+  explicit Bf16TilesScope(const Bf16Tiles* tiles);
+  ~Bf16TilesScope();
+  Bf16TilesScope(const Bf16TilesScope&) = delete;
+  Bf16TilesScope& operator=(const Bf16TilesScope&) = delete;
+
+ private:
+  const Bf16Tiles* before_;
+};
 
 }  // namespace engine::kernels

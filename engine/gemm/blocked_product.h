@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/core/precision.h"
 #include "engine/core/simd.h"
 #include "engine/core/workspace.h"
 #include "engine/gemm/register_tile.h"
@@ -51,7 +52,7 @@ void transpose_square(const T* from, int64_t from_stride, T* to, int64_t to_stri
 
 // One panel: columns [j, j + kCols) of op(b), rows [p, p + depth), zero-padded.
 template <class T, class Tile>
-void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t depth, T* panel) {
+void copy_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t depth, T* panel) {
   constexpr int64_t kCols = Tile::kCols, kLanes = simd::kLanes<T>;
   const int64_t cols = std::min(kCols, n - j);
   if (b.col == 1 && cols == kCols) {
@@ -89,6 +90,13 @@ void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t de
   }
 }
 
+// The same, as it is multiplied.
+template <class T, class Tile>
+void pack_panel(const Operand<T>& b, int64_t n, int64_t j, int64_t p, int64_t depth, T* panel) {
+  copy_panel<T, Tile>(b, n, j, p, depth, panel);
+  if constexpr (Tile::kRounds) round_to_bf16(panel, depth * Tile::kCols);
+}
+
 // Asks for the lines of rows [begin, end) of a block, `width` elements each, before they are used:
 // short or strided rows are beyond what hardware foresees.
 template <class T>
@@ -109,6 +117,33 @@ void prefetch_strip(const Operand<T>& a, int64_t i, int64_t p, int64_t rows, int
                 lines * (piece + 1) / pieces);
 }
 
+// Rows [i, i + rows) of op(a), `depth` steps of k from p, as one or two strips: kRows columns of
+// memory side by side if a is transposed, else rows of `depth`. Of a transposed a as much as a line
+// of 64 bytes holds, since lines may be gone when the next strip would want them.
+template <class T, class Tile>
+void pack_strips(const Operand<T>& a, int64_t i, int64_t rows, int64_t p, int64_t depth, T* strip) {
+  constexpr int kRows = Tile::kRows;
+  T* const begin = strip;
+  for (int64_t r = 0; r < rows; r += kRows, strip += depth * kRows) {
+    const T* from = a.at(i + r, p);
+    const int64_t count = std::min<int64_t>(kRows, rows - r);
+    if (a.row != 1) {
+      for (int64_t q = 0; q < count; ++q) std::copy_n(from + q * a.row, depth, strip + q * depth);
+    } else if (count == kRows) {
+      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, kRows, strip + q * kRows);
+    } else {
+      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, count, strip + q * kRows);
+    }
+  }
+  if constexpr (Tile::kRounds) round_to_bf16(begin, strip - begin);
+}
+
+// One of them, as an operand.
+template <class T, class Tile>
+Operand<T> packed_strip(const Operand<T>& a, const T* strip, int64_t depth) {
+  return a.row == 1 ? Operand<T>{strip, 1, Tile::kRows} : Operand<T>{strip, depth, 1};
+}
+
 // Rows [begin, end) of c from a wholly packed b: panel-major, (panels, k, kCols).
 template <class T, class Tile>
 void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n, int64_t k,
@@ -119,6 +154,7 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
   const bool stream =
       kWholeLines && streams<T>(all_rows, {c, ldc, false, true, epilogue}, k <= kDepth);
   alignas(64) T tile[kRows * kCols];
+  alignas(64) T strip[Tile::kRounds ? kRows * kDepth : 1];
   int64_t p = 0;
   do {
     const int64_t depth = std::min(kDepth, k - p);
@@ -129,6 +165,11 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
       const int64_t last = std::min(panel_end, first + together);
       for (int64_t i = begin; i < end; i += kRows) {
         const int64_t rows = std::min(kRows, end - i), next = i + kRows;
+        Operand<T> here{a.at(i, p), a.row, a.col};
+        if constexpr (Tile::kRounds) {
+          pack_strips<T, Tile>(a, i, rows, p, depth, strip);
+          here = packed_strip<T, Tile>(a, strip, depth);
+        }
         for (int64_t panel = first; panel < last; ++panel) {
           const int64_t j = panel * kCols, cols = std::min(kCols, n - j);
           if (next < end) {
@@ -136,8 +177,7 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
                                     last - first);
           }
           const T* panel_b = packed + (panel * k + p) * kCols;
-          Tile::multiply(rows, cols, depth, {a.at(i, p), a.row, a.col}, panel_b, tile,
-                         {panel_b, 0});
+          Tile::multiply(rows, cols, depth, here, panel_b, tile, {panel_b, 0});
           write_tile<T, kCols>(tile, rows, cols, out.at(i, j));
         }
       }
@@ -183,21 +223,6 @@ NextBlock<T> next_block(const Operand<T>& a, const Operand<T>& b, int64_t begin,
           std::min(kDepth, k - p)};
 }
 
-// Rows [i, i + rows) of op(a) = a^T, `depth` steps of k, as one or two strips of kRows: as much as
-// a line of 64 bytes holds, since lines may be gone when the next strip would want them.
-template <class T, int kRows>
-void pack_strips(const Operand<T>& a, int64_t i, int64_t rows, int64_t p, int64_t depth, T* strip) {
-  for (int64_t r = 0; r < rows; r += kRows, strip += depth * kRows) {
-    const T* from = a.at(i + r, p);
-    const int64_t count = std::min<int64_t>(kRows, rows - r);
-    if (count == kRows) {
-      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, kRows, strip + q * kRows);
-    } else {
-      for (int64_t q = 0; q < depth; ++q) std::copy_n(from + q * a.col, count, strip + q * kRows);
-    }
-  }
-}
-
 // Takes this thread's memory for multiply_packing() of up to `panels` panels.
 template <class T, class Tile>
 void prepare_packing(int64_t panels) {
@@ -216,7 +241,7 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
   constexpr int64_t kPacked = std::max<int64_t>(64 / sizeof(T), kRows);
   const int64_t together = panels_together<T, Tile>(panel_end - panel_begin, kDepth);
   T* panels = workspace<T>(1, together * kDepth * kCols);
-  const bool pack_a = a.row == 1 && panel_end - panel_begin > 1;
+  const bool pack_a = Tile::kRounds || (a.row == 1 && panel_end - panel_begin > 1);
   T* strips = pack_a ? workspace<T>(2, kPacked * kDepth) : nullptr;
   alignas(64) T tile[kRows * kCols];
   int64_t p = 0;
@@ -238,9 +263,9 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
       for (int64_t i = begin; i < end; i += kRows) {
         const int64_t rows = std::min<int64_t>(kRows, end - i), packed = (i - begin) % kPacked;
         if (pack_a && packed == 0) {
-          pack_strips<T, kRows>(a, i, std::min(kPacked, end - i), p, depth, strips);
+          pack_strips<T, Tile>(a, i, std::min(kPacked, end - i), p, depth, strips);
         }
-        const Operand<T> here = pack_a ? Operand<T>{strips + packed * depth, 1, kRows}
+        const Operand<T> here = pack_a ? packed_strip<T, Tile>(a, strips + packed * depth, depth)
                                        : Operand<T>{a.at(i, p), a.row, a.col};
         for (int64_t panel = first; panel < last; ++panel, ++share) {
           const int64_t j = panel * kCols, cols = std::min(kCols, n - j);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/core/cpu_features.h"
 #include "engine/core/workspace.h"
 #include "engine/gemm/bf16_tiles.h"
 #include "engine/gemm/task_cut.h"
@@ -9,6 +10,11 @@
 
 namespace engine::kernels {
 namespace {
+
+const Bf16Tiles*& chosen_tiles() {
+  static const Bf16Tiles* tiles = usable_isa() == Isa::kAmx ? bf16_tiles_amx() : nullptr;
+  return tiles;
+}
 
 constexpr int64_t kTile = kBf16Tile, kStep = kBf16Step, kBlock = kBf16Block;
 // k is cut here: most layers are one block. A strip of it takes 48 KiB, so that those of a task
@@ -100,7 +106,7 @@ void prepare(int64_t rows, int64_t panels, int64_t k) {
 // all of k; null: panels are packed here.
 void multiply_region(const Operand<float>& a, const Operand<float>& b, const bf16* packed,
                      const Region& at, int64_t n, int64_t k, const Output<float>& out) {
-  const Bf16Tiles& tiles = bf16_tiles();
+  const Bf16Tiles& tiles = *bf16_tiles();
   alignas(64) float tile[kTile * kTile];
   const int64_t panels = packed == nullptr ? at.panel_end - at.panel_begin : 0;
   prepare(at.end - at.begin, panels, k);
@@ -142,7 +148,7 @@ void multiply_region(const Operand<float>& a, const Operand<float>& b, const bf1
 // Packs all of b, task by task: task t is panel t % panels of matrix t / panels.
 void pack_task(const Operand<float>& b, int64_t panel, int64_t n, int64_t k, bf16* to) {
   const int64_t j = panel * kTile;
-  pack_panels(bf16_tiles(), b, j, std::min(kTile, n - j), 0, k, to);
+  pack_panels(*bf16_tiles(), b, j, std::min(kTile, n - j), 0, k, to);
 }
 
 Output<float> output(int64_t m, int64_t k, float* c, int64_t ldc, GradWrite write,
@@ -154,9 +160,16 @@ Output<float> output(int64_t m, int64_t k, float* c, int64_t ldc, GradWrite writ
 
 }  // namespace
 
+const Bf16Tiles* bf16_tiles() { return chosen_tiles(); }
+
+Bf16TilesScope::Bf16TilesScope(const Bf16Tiles* tiles) : before_(chosen_tiles()) {
+  chosen_tiles() = tiles;
+}
+Bf16TilesScope::~Bf16TilesScope() { chosen_tiles() = before_; }
+
 std::string_view bf16_method() {
-  return &bf16_tiles() == &bf16_tiles_portable()
-             ? "bf16 by multiply-adds of f32, without AMX: slower than f32"
+  return bf16_tiles() == nullptr
+             ? "bf16 by products of rounded f32, without AMX: no faster than f32"
              : "bf16 by AMX";
 }
 

@@ -6,6 +6,7 @@
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel.h"
 #include "engine/core/workspace.h"
+#include "engine/gemm/bf16_tiles.h"
 #include "engine/gemm/blocked_product.h"
 #include "engine/gemm/gemm_bf16.h"
 #include "engine/gemm/register_tile.h"
@@ -13,20 +14,22 @@
 namespace engine::kernels {
 namespace {
 
-// Whether a product is one of gemm_bf16.h.
+// Whether a product is one of gemm_bf16.h: where there are tiles for it.
 template <class T>
-bool in_bf16(Precision precision) {
+bool in_bf16_tiles(Precision precision) {
   check(precision == Precision::kF32 || std::is_same_v<T, float>, ErrorKind::kDtype,
         "a product in bf16 takes f32, not f64");
-  return precision == Precision::kBf16;
+  return precision == Precision::kBf16 && bf16_tiles() != nullptr;
 }
 
 // Calls f with the register tile that this machine multiplies fastest with.
 template <class T, class F>
-void with_tile(F&& f) {
+void with_tile(Precision precision, F&& f) {
   if constexpr (std::is_same_v<T, float>) {
     static const bool avx512 = usable_isa() >= Isa::kAvx512 && f32_tile_avx512() != nullptr;
-    if (avx512) return f(Avx512Tile());
+    const bool rounds = precision == Precision::kBf16;
+    if (avx512) return rounds ? f(Rounding<Avx512Tile>()) : f(Avx512Tile());
+    if (rounds) return f(Rounding<BaseTile<T>>());
   }
   f(BaseTile<T>());
 }
@@ -136,12 +139,12 @@ template <class T>
 void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
                   const T* b, T* c, GradWrite write, const Epilogue<T>& epilogue,
                   Precision precision) {
-  if (in_bf16<T>(precision)) {
+  if (in_bf16_tiles<T>(precision)) {
     if constexpr (std::is_same_v<T, float>) {
       return grouped_gemm_bf16(tb, offset, groups, size, a, b, c, write, epilogue);
     }
   }
-  with_tile<T>([&]<class Tile>(Tile) {
+  with_tile<T>(precision, [&]<class Tile>(Tile) {
     grouped_product<T, Tile>(tb, offset, groups, size, a, b, c, write, epilogue);
   });
 }
@@ -149,12 +152,12 @@ void grouped_gemm(Cpu, Trans tb, const int32_t* offset, int64_t groups, GemmSize
 template <class T>
 void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSize size, const T* a,
                              const T* b, T* c, GradWrite write, Precision precision) {
-  if (in_bf16<T>(precision)) {
+  if (in_bf16_tiles<T>(precision)) {
     if constexpr (std::is_same_v<T, float>) {
       return grouped_gemm_transposed_bf16(offset, groups, size, a, b, c, write);
     }
   }
-  with_tile<T>([&]<class Tile>(Tile) {
+  with_tile<T>(precision, [&]<class Tile>(Tile) {
     grouped_transposed_product<T, Tile>(offset, groups, size, a, b, c, write);
   });
 }
@@ -162,12 +165,12 @@ void grouped_gemm_transposed(Cpu, const int32_t* offset, int64_t groups, GemmSiz
 template <class T>
 void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b, int64_t ldb,
           T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue, Precision precision) {
-  if (in_bf16<T>(precision)) {
+  if (in_bf16_tiles<T>(precision)) {
     if constexpr (std::is_same_v<T, float>) {
       return gemm_bf16(ta, tb, size, a, lda, b, ldb, c, ldc, write, epilogue);
     }
   }
-  with_tile<T>([&]<class Tile>(Tile) {
+  with_tile<T>(precision, [&]<class Tile>(Tile) {
     product<T, Tile>(ta, tb, size, a, lda, b, ldb, c, ldc, write, epilogue);
   });
 }
@@ -175,13 +178,13 @@ void gemm(Cpu, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const
 template <class T>
 void gemm_serial(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
                  int64_t ldb, T* c, int64_t ldc, GradWrite write, Precision precision) {
-  if (in_bf16<T>(precision)) {
+  if (in_bf16_tiles<T>(precision)) {
     if constexpr (std::is_same_v<T, float>) {
       return gemm_serial_bf16(ta, tb, size, a, lda, b, ldb, c, ldc, write);
     }
   }
   if (size.m == 0 || size.n == 0) return;
-  with_tile<T>([&]<class Tile>(Tile) {
+  with_tile<T>(precision, [&]<class Tile>(Tile) {
     multiply_packing<T, Tile>(operand(ta, a, lda), operand(tb, b, ldb), 0, size.m, size.n, size.k,
                               0, pieces_of(size.n, Tile::kCols), c, ldc, write);
   });

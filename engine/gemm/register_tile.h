@@ -24,6 +24,7 @@ struct BaseTile {
   static constexpr int kRows = simd::kLanes<float> >= 16 ? 8 : 4;
   static constexpr int kVectors = 3;
   static constexpr int64_t kCols = kVectors * simd::kLanes<T>;
+  static constexpr bool kRounds = false;
 
   // tile (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k, its first `vectors`
   // registers of columns. Each element is one chain of fma over increasing k: the row guarantee
@@ -103,12 +104,20 @@ struct BaseTile {
 struct Avx512Tile {
   static constexpr int kRows = kAvx512Rows;
   static constexpr int64_t kCols = kAvx512Cols;
+  static constexpr bool kRounds = false;
 
   static void multiply(int64_t rows, int64_t cols, int64_t depth, const Operand<float>& a,
                        const float* panel, float* tile, Ahead<float> ahead) {
     static const MultiplyTile function = f32_tile_avx512();
     function(rows, cols, depth, a.data, a.row, a.col, panel, tile, ahead.first, ahead.stride);
   }
+};
+
+// Either of them for products in bf16 where no instruction multiplies bf16 faster: drivers round
+// the operands while they pack them, so that the products of elements are exact in f32.
+template <class Tile>
+struct Rounding : Tile {
+  static constexpr bool kRounds = true;
 };
 
 }  // namespace engine::kernels

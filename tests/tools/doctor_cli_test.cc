@@ -92,8 +92,7 @@ TEST_CASE("doctor: settings that hold it back are told") {
       "ROBUSTMOE_ISA=base OMP_WAIT_POLICY=passive " + std::string(ROBUSTMOE_PROGRAM) + " " +
       kSmall + "--precision bf16 --threads " + std::to_string(engine::cpu_limits().threads() + 1));
   CHECK(contains(slow.out, "unset ROBUSTMOE_ISA: it allows products no more than base"));
-  CHECK(contains(slow.out, "without AMX: slower than f32"));
-  CHECK(contains(slow.out, "--precision f32: products "));
+  CHECK(contains(slow.out, "without AMX: no faster than f32"));
   CHECK(contains(slow.out, "--threads " + threads + ": more only wait for each other"));
 }
 

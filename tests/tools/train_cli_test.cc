@@ -207,7 +207,7 @@ TEST_CASE("train: in bf16, with what the machine has and without") {
   CHECK(run("amx", "best").status == 0);
   CHECK(run("base", "base").status == 0);
   const std::string log = content_of(folder / "base/log.txt");
-  CHECK(contains(log, "bf16 by multiply-adds of f32, without AMX"));
+  CHECK(contains(log, "bf16 by products of rounded f32, without AMX"));
   CHECK(contains(content_of(folder / "base/config.toml"), "precision = \"bf16\""));
   CHECK(
       contains(content_of(folder / "best/log.txt"), "products of layers, routers excepted: bf16"));

@@ -24,21 +24,15 @@ std::vector<std::string> differences(Config a, Config b) {
 }  // namespace
 
 TEST_CASE("recipes: all are there") {
-  const std::vector<std::string> names = {"cifar10-small-prc",
-                                          "cifar10-small-vmoe",
-                                          "prc-s32-ft-cifar10",
-                                          "prc-s32-ft-cifar100",
-                                          "prc-s32-ft-flowers",
-                                          "prc-s32-ft-imagenet",
-                                          "prc-s32-imagenet-paper",
-                                          "prc-s32-imagenet",
-                                          "quick-prc",
-                                          "quick-vmoe",
-                                          "vmoe-s32-ft-cifar10",
-                                          "vmoe-s32-ft-cifar100",
-                                          "vmoe-s32-ft-flowers",
-                                          "vmoe-s32-ft-imagenet",
-                                          "vmoe-s32-imagenet"};
+  const std::vector<std::string> names = {"cifar10-hour-dense",   "cifar10-hour-prc",
+                                          "cifar10-hour-vmoe",    "cifar10-small-prc",
+                                          "cifar10-small-vmoe",   "prc-s32-ft-cifar10",
+                                          "prc-s32-ft-cifar100",  "prc-s32-ft-flowers",
+                                          "prc-s32-ft-imagenet",  "prc-s32-imagenet-paper",
+                                          "prc-s32-imagenet",     "quick-prc",
+                                          "quick-vmoe",           "vmoe-s32-ft-cifar10",
+                                          "vmoe-s32-ft-cifar100", "vmoe-s32-ft-flowers",
+                                          "vmoe-s32-ft-imagenet", "vmoe-s32-imagenet"};
   CHECK(train::recipe_names() == names);
 }
 
@@ -49,7 +43,7 @@ TEST_CASE("recipes: each loads, is valid and survives being written") {
     const Config config = train::load_config(name);
     CHECK(config.recipe == name);
     train::validate(config);
-    CHECK_FALSE(train::moe_layer_indices(config).empty());
+    CHECK(train::moe_layer_indices(config).empty() == name.ends_with("-dense"));
     CHECK(train::recipe_summary(recipe).size() > 20);
     CHECK(train::recipe_comment(recipe).ends_with("\n"));
     for (const bool with_docs : {false, true}) {
@@ -76,6 +70,19 @@ TEST_CASE("recipes: a pair differs in its loss terms only") {
         loss_terms);
   CHECK(differences(train::load_config("cifar10-small-vmoe"),
                     train::load_config("cifar10-small-prc")) == loss_terms);
+  CHECK(differences(train::load_config("cifar10-hour-vmoe"),
+                    train::load_config("cifar10-hour-prc")) == loss_terms);
+}
+
+TEST_CASE("recipes: the dense twin has as many active multiplications as the V-MoE") {
+  const Config sparse = train::load_config("cifar10-hour-vmoe");
+  const Config dense = train::load_config("cifar10-hour-dense");
+  const int64_t with_experts = static_cast<int64_t>(train::moe_layer_indices(sparse).size());
+  const int64_t layers = sparse.model.layers - with_experts + with_experts * sparse.moe.top_k;
+  CHECK(dense.model.mlp * dense.model.layers == sparse.model.mlp * layers);
+  CHECK(differences(sparse, dense) == std::vector<std::string>{"model.mlp", "moe.layers",
+                                                               "moe.importance_weight",
+                                                               "moe.load_weight"});
 }
 
 TEST_CASE("recipes: the published ones have the published values") {

@@ -26,7 +26,7 @@ std::vector<std::string> advice(const train::Config& config, const Machine& m, c
   if (!in_bf16 && m.bf16 > 1.3 * m.f32) {
     all.push_back("--precision bf16: products " + number(m.bf16 / m.f32, 1) + " times as fast");
   }
-  if (in_bf16 && m.bf16 < m.f32) {
+  if (in_bf16 && 1.1 * m.bf16 < m.f32) {
     all.push_back("--precision f32: products " + number(m.f32 / m.bf16, 1) +
                   " times as fast, since this machine has no AMX");
   }

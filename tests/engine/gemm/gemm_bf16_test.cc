@@ -9,6 +9,7 @@
 #include "engine/core/cpu_features.h"
 #include "engine/gemm/bf16_tiles.h"
 #include "tests/engine/gemm/gemm_checks.h"
+#include "tests/support/bf16_tiles_reference.h"
 
 using namespace engine;
 using namespace engine::test;
@@ -18,6 +19,14 @@ namespace {
 constexpr Precision kBf16 = Precision::kBf16;
 
 bool no_amx() { return usable_isa() != Isa::kAmx || kernels::bf16_tiles_amx() == nullptr; }
+
+// The ways to multiply in bf16 that this machine has, AMX last: products of rounded f32, which need
+// no tiles, and the driver of tiles with the reference's.
+std::vector<const kernels::Bf16Tiles*> methods() {
+  std::vector<const kernels::Bf16Tiles*> all{nullptr, &bf16_tiles_reference()};
+  if (!no_amx()) all.push_back(kernels::bf16_tiles_amx());
+  return all;
+}
 
 // Every kind of block, also those with missing lines and elements.
 struct Block {
@@ -47,116 +56,142 @@ std::vector<bf16> packed(const kernels::Bf16Tiles& tiles, const Block& block,
 }  // namespace
 
 TEST_CASE("gemm in bf16: all transposes and strides match f64 on rounded operands") {
-  for (const GemmSize& size : kSizes) check_all_layouts<float>(size, kBf16);
-  check_all_layouts<float>({70, 40, 1100}, kBf16);  // two blocks of k
-  check_all_layouts<float>({7, 8, 0}, kBf16);
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    for (const GemmSize& size : kSizes) check_all_layouts<float>(size, kBf16);
+    check_all_layouts<float>({70, 40, 1100}, kBf16);  // two blocks of k
+    check_all_layouts<float>({7, 8, 0}, kBf16);
+  }
 }
 
 TEST_CASE("gemm in bf16: operands are rounded to nearest, ties to even, products are exact") {
-  // 1 + 2^-8 lies between 1 and 1 + 2^-7: down, as that is even; 1 + 3 * 2^-8 goes up.
-  const std::array<float, 9> x = {1.00390625f, 1.01171875f,  1.00390637f, -1.00390625f, 3.14159265f,
-                                  1e-20f,      -2.71828183f, 65504.0f,    1.0f / 3};
-  for (const float a : x) {
-    for (const float b : x) {
-      float c = -1;
-      kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {1, 1, 1}, &a, 1, &b, 1, &c, 1,
-                           GradWrite::kOverwrite, {}, kBf16);
-      const float want = to_float(to_bf16(a)) * to_float(to_bf16(b));
-      if (std::abs(want) < 1.2e-38f) continue;  // AMX takes numbers below the normal ones for zero
-      CHECK(c == want);
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    // 1 + 2^-8 lies between 1 and 1 + 2^-7: down, as that is even; 1 + 3 * 2^-8 goes up.
+    const std::array<float, 9> x = {1.00390625f,  1.01171875f, 1.00390637f,
+                                    -1.00390625f, 3.14159265f, 1e-20f,
+                                    -2.71828183f, 65504.0f,    1.0f / 3};
+    for (const float a : x) {
+      for (const float b : x) {
+        float c = -1;
+        kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {1, 1, 1}, &a, 1, &b, 1, &c, 1,
+                             GradWrite::kOverwrite, {}, kBf16);
+        const float want = to_float(to_bf16(a)) * to_float(to_bf16(b));
+        if (std::abs(want) < 1.2e-38f)
+          continue;  // AMX takes numbers below the normal ones for zero
+        CHECK(c == want);
+      }
     }
+    float c = 0;
+    const float a = 1.00390625f, one = 1;
+    kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {1, 1, 1}, &a, 1, &one, 1, &c, 1,
+                         GradWrite::kOverwrite, {}, kBf16);
+    CHECK(c == 1.0f);
   }
-  float c = 0;
-  const float a = 1.00390625f, one = 1;
-  kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {1, 1, 1}, &a, 1, &one, 1, &c, 1,
-                       GradWrite::kOverwrite, {}, kBf16);
-  CHECK(c == 1.0f);
 }
 
 TEST_CASE("gemm in bf16: infinities and NaN stay what they are") {
-  const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
-  for (const float bad : {inf, -inf, nan}) {
-    std::vector<float> a(40 * 40, 1.0f), b(40 * 40, 1.0f), c(40 * 40);
-    a[7 * 40 + 3] = bad;
-    kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {40, 40, 40}, a.data(), 40, b.data(), 40,
-                         c.data(), 40, GradWrite::kOverwrite, {}, kBf16);
-    bool right = true;
-    for (int64_t i = 0; i < 40; ++i) {
-      for (int64_t j = 0; j < 40; ++j) {
-        const float x = c[i * 40 + j];
-        right &= i != 7 ? x == 40.0f : std::isnan(bad) ? std::isnan(x) : x == bad;
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+    for (const float bad : {inf, -inf, nan}) {
+      std::vector<float> a(40 * 40, 1.0f), b(40 * 40, 1.0f), c(40 * 40);
+      a[7 * 40 + 3] = bad;
+      kernels::gemm<float>(Cpu{}, Trans::kNo, Trans::kNo, {40, 40, 40}, a.data(), 40, b.data(), 40,
+                           c.data(), 40, GradWrite::kOverwrite, {}, kBf16);
+      bool right = true;
+      for (int64_t i = 0; i < 40; ++i) {
+        for (int64_t j = 0; j < 40; ++j) {
+          const float x = c[i * 40 + j];
+          right &= i != 7 ? x == 40.0f : std::isnan(bad) ? std::isnan(x) : x == bad;
+        }
       }
+      CHECK(right);
     }
-    CHECK(right);
   }
 }
 
 TEST_CASE("gemm in bf16: same bits for a row alone and among others") {
-  for (const int64_t n : {8, 10, 65, 576}) {
-    for (const int64_t k : {1, 64, 192, 769}) {
-      if (kSanitized && n + k > 900) continue;
-      CAPTURE(n);
-      CAPTURE(k);
-      CHECK(company_shows_nowhere<float>(n, k, {1, 2, 9, 16, 17, 33, 65, 511}, kBf16));
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    for (const int64_t n : {8, 10, 65, 576}) {
+      for (const int64_t k : {1, 64, 192, 769}) {
+        if (kSanitized && n + k > 900) continue;
+        CAPTURE(n);
+        CAPTURE(k);
+        CHECK(company_shows_nowhere<float>(n, k, {1, 2, 9, 16, 17, 33, 65, 511}, kBf16));
+      }
     }
   }
 }
 
 TEST_CASE("gemm in bf16: same bits however the operands are stored, for any number of threads") {
-  for (const GemmSize& size : {GemmSize{1, 10, 300},
-                               GemmSize{33, 65, 768},
-                               GemmSize{511, 100, 64},
-                               {700, 10, 20},
-                               {100, 70, 1600}}) {
-    const Problem<float> p(size, kBf16);
-    const auto plain = product(p);
-    CHECK_FALSE(same_bytes(plain, product(Problem<float>(size))));  // it does round
-    for (const Trans ta : kBoth) {
-      for (const Trans tb : kBoth) {
-        CHECK(same_bytes(product(p, {ta, tb, 0, false}), plain));
-        CHECK(same_bytes(product(p, {ta, tb, 0, true}), plain));
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    for (const GemmSize& size : {GemmSize{1, 10, 300},
+                                 GemmSize{33, 65, 768},
+                                 GemmSize{511, 100, 64},
+                                 {700, 10, 20},
+                                 {100, 70, 1600}}) {
+      const Problem<float> p(size, kBf16);
+      const auto plain = product(p);
+      CHECK_FALSE(same_bytes(plain, product(Problem<float>(size))));  // it does round
+      for (const Trans ta : kBoth) {
+        for (const Trans tb : kBoth) {
+          CHECK(same_bytes(product(p, {ta, tb, 0, false}), plain));
+          CHECK(same_bytes(product(p, {ta, tb, 0, true}), plain));
+        }
+        CHECK(same_bits_for_threads([&] { return product(p, {ta, Trans::kNo, 0, false}); }));
       }
-      CHECK(same_bits_for_threads([&] { return product(p, {ta, Trans::kNo, 0, false}); }));
     }
   }
 }
 
 TEST_CASE("gemm in bf16: the epilogue is applied once and in its order") {
-  for (const GemmSize& size : {GemmSize{5, 7, 3}, GemmSize{19, 50, 64}, GemmSize{9, 48, 769},
-                               GemmSize{40, 70, 1600}, GemmSize{5, 50, 0}}) {
-    check_epilogues<float>(size, kBf16);
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    for (const GemmSize& size : {GemmSize{5, 7, 3}, GemmSize{19, 50, 64}, GemmSize{9, 48, 769},
+                                 GemmSize{40, 70, 1600}, GemmSize{5, 50, 0}}) {
+      check_epilogues<float>(size, kBf16);
+    }
   }
 }
 
 TEST_CASE("gemm in bf16: groups are the products of their own rows") {
-  for (const auto& offset : kOffsets) {
-    check_grouped<float>(offset, 50, 70, kBf16);
-    check_grouped<float>(offset, 7, 900, kBf16);
-    check_grouped<float>(offset, 5, 0, kBf16);
-    check_grouped_transposed<float>(offset, 50, 70, kBf16);
-    check_grouped_transposed<float>(offset, 200, 33, kBf16);
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    for (const auto& offset : kOffsets) {
+      check_grouped<float>(offset, 50, 70, kBf16);
+      check_grouped<float>(offset, 7, 900, kBf16);
+      check_grouped<float>(offset, 5, 0, kBf16);
+      check_grouped_transposed<float>(offset, 50, 70, kBf16);
+      check_grouped_transposed<float>(offset, 200, 33, kBf16);
+    }
+    check_grouped_transposed<float>({0, 10, 900, 1700}, 40, 33, kBf16);
   }
-  check_grouped_transposed<float>({0, 10, 900, 1700}, 40, 33, kBf16);
 }
 
 TEST_CASE("gemm in bf16: no rows or no columns touch nothing; runs inside a parallel region") {
-  const float ab[4] = {1, 2, 3, 4};
-  float c = 17;
-  for (const GemmSize& size : {GemmSize{0, 2, 2}, GemmSize{2, 0, 2}}) {
-    kernels::gemm<float>(Cpu{}, Trans::kYes, Trans::kNo, size, ab, 2, ab, 2, &c, 2,
-                         GradWrite::kOverwrite, {}, kBf16);
-    kernels::gemm_serial<float>(Trans::kNo, Trans::kNo, size, ab, 2, ab, 2, &c, 2,
-                                GradWrite::kOverwrite, kBf16);
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    const kernels::Bf16TilesScope scope_of_tiles(tiles);
+    const float ab[4] = {1, 2, 3, 4};
+    float c = 17;
+    for (const GemmSize& size : {GemmSize{0, 2, 2}, GemmSize{2, 0, 2}}) {
+      kernels::gemm<float>(Cpu{}, Trans::kYes, Trans::kNo, size, ab, 2, ab, 2, &c, 2,
+                           GradWrite::kOverwrite, {}, kBf16);
+      kernels::gemm_serial<float>(Trans::kNo, Trans::kNo, size, ab, 2, ab, 2, &c, 2,
+                                  GradWrite::kOverwrite, kBf16);
+    }
+    CHECK(c == 17);
+    const Problem<float> p({100, 60, 30}, kBf16);
+    const auto want = product(p);
+    std::vector<std::vector<float>> got(4);
+    const Threads scope(4);
+    parallel_tasks(4, [&](int64_t t) {
+      got[static_cast<size_t>(t)] = product(p, {Trans::kNo, Trans::kYes, 0, t % 2 == 0});
+    });
+    for (const auto& one : got) CHECK(same_bytes(one, want));
   }
-  CHECK(c == 17);
-  const Problem<float> p({100, 60, 30}, kBf16);
-  const auto want = product(p);
-  std::vector<std::vector<float>> got(4);
-  const Threads scope(4);
-  parallel_tasks(4, [&](int64_t t) {
-    got[static_cast<size_t>(t)] = product(p, {Trans::kNo, Trans::kYes, 0, t % 2 == 0});
-  });
-  for (const auto& one : got) CHECK(same_bytes(one, want));
 }
 
 // Outputs beyond the caches' size are written past them where they lie on lines of their own.
@@ -195,8 +230,12 @@ TEST_CASE("gemm: outputs that go past the caches have the same bits") {
     check_streamed<float>({1100, 1024, k}, Precision::kF32);
     check_streamed<double>({1100, 512, k}, Precision::kF32);
   }
-  for (const int64_t k : {40, 768, 769}) check_streamed<float>({1100, 1024, k}, kBf16);
-  check_streamed<float>({1100, 1008, 40}, kBf16);  // a last panel of half the columns
+  for (const kernels::Bf16Tiles* tiles : methods()) {
+    if (kSanitized && tiles == &bf16_tiles_reference()) continue;
+    const kernels::Bf16TilesScope scope(tiles);
+    for (const int64_t k : {40, 768, 769}) check_streamed<float>({1100, 1024, k}, kBf16);
+    check_streamed<float>({1100, 1008, 40}, kBf16);  // a last panel of half the columns
+  }
 }
 
 TEST_CASE("gemm in bf16: refuses f64") {
@@ -227,7 +266,7 @@ TEST_CASE("bf16 tiles: AMX packs the same blocks as any machine" * doctest::skip
     CAPTURE(block.lines);
     CAPTURE(block.length);
     CHECK(same_bytes(packed(*kernels::bf16_tiles_amx(), block, from, kStride),
-                     packed(kernels::bf16_tiles_portable(), block, from, kStride)));
+                     packed(bf16_tiles_reference(), block, from, kStride)));
   }
 }
 
@@ -246,8 +285,8 @@ TEST_CASE("bf16 tiles: AMX multiplies as any machine but for the last bits" *
       kernels::bf16_tiles_amx()->multiply(kSteps, rows, cols, strip.data(), panel.data(),
                                           amx.data(), kTile);
       kernels::bf16_tiles_amx()->end();
-      kernels::bf16_tiles_portable().multiply(kSteps, rows, cols, strip.data(), panel.data(),
-                                              portable.data(), kTile);
+      bf16_tiles_reference().multiply(kSteps, rows, cols, strip.data(), panel.data(),
+                                      portable.data(), kTile);
       double worst = 0;
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < cols; ++j) {

@@ -1,11 +1,14 @@
+#include "tests/support/bf16_tiles_reference.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "engine/core/cpu_features.h"
-#include "engine/gemm/bf16_tiles.h"
-
-namespace engine::kernels {
+namespace engine::test {
 namespace {
+
+using kernels::Bf16Packing;
+using kernels::Bf16Tiles;
+using kernels::kBf16Block;
 
 void pack(Bf16Packing how, const float* from, int64_t stride, int64_t lines, int64_t length,
           bf16* block) {
@@ -49,16 +52,9 @@ void multiply(int64_t steps, int64_t rows, int64_t cols, const bf16* strip, cons
 
 }  // namespace
 
-const Bf16Tiles& bf16_tiles_portable() {
+const Bf16Tiles& bf16_tiles_reference() {
   static constexpr Bf16Tiles kTiles{pack, multiply, [] {}, [] {}};
   return kTiles;
 }
 
-const Bf16Tiles& bf16_tiles() {
-  static const Bf16Tiles& tiles = usable_isa() == Isa::kAmx && bf16_tiles_amx() != nullptr
-                                      ? *bf16_tiles_amx()
-                                      : bf16_tiles_portable();
-  return tiles;
-}
-
-}  // namespace engine::kernels
+}  // namespace engine::test
