@@ -1,5 +1,7 @@
 #include "data/cifar.h"
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -89,6 +91,7 @@ void read_records(const Layout& layout, const std::string& path, std::vector<uin
                   std::vector<int32_t>& labels) {
   InputFile file(path);
   std::vector<uint8_t> record(static_cast<size_t>(layout.record_bytes()));
+  std::array<uint8_t, kChannels * kPlane> picture;
   int64_t n = 0;
   for (;; ++n) {
     const int64_t start = file.offset();
@@ -109,11 +112,25 @@ void read_records(const Layout& layout, const std::string& path, std::vector<uin
     labels.push_back(record[layout.label_limits.size() - 1]);
     const uint8_t* planes = record.data() + layout.label_limits.size();
     for (int64_t p = 0; p < kPlane; ++p) {
-      for (int64_t c = 0; c < kChannels; ++c) pixels.push_back(planes[c * kPlane + p]);
+      for (int64_t c = 0; c < kChannels; ++c) picture[kChannels * p + c] = planes[c * kPlane + p];
     }
+    pixels.insert(pixels.end(), picture.begin(), picture.end());
   }
   check(n > 0, ErrorKind::kFormat, file.at(0), ": the file is empty, expected records of ",
         layout.record_bytes(), " bytes; download it again");
+}
+
+// Bytes of all its files, 0 where that is not known: what to reserve, since growing would copy
+// everything again and again.
+size_t bytes_of_files(const Layout& layout, const std::filesystem::path& folder) {
+  size_t bytes = 0;
+  for (const std::string& name : layout.files) {
+    std::error_code failed;
+    const uintmax_t size = std::filesystem::file_size(folder / name, failed);
+    const auto most = static_cast<uintmax_t>(layout.records_per_file * layout.record_bytes());
+    if (!failed) bytes += static_cast<size_t>(std::min(size, most));
+  }
+  return bytes;
 }
 
 std::unique_ptr<Dataset> open_cifar(const Layout& layout, const std::string& path) {
@@ -121,10 +138,10 @@ std::unique_ptr<Dataset> open_cifar(const Layout& layout, const std::string& pat
   Info info{layout.kind, kChannels, kSide, kSide, layout.classes, read_names(layout, folder)};
   std::vector<uint8_t> pixels;
   std::vector<int32_t> labels;
+  pixels.reserve(bytes_of_files(layout, folder));
   for (const std::string& name : layout.files) {
     read_records(layout, (folder / name).string(), pixels, labels);
   }
-  pixels.shrink_to_fit();
   return std::make_unique<MemoryDataset>(std::move(info), std::move(pixels), std::move(labels));
 }
 
