@@ -1,21 +1,24 @@
-"""Training steps of cifar10-small-prc in turn: ours and PyTorch's, f32 and bf16.
+"""Training steps of cifar10-small-prc in turn: ours, PyTorch's and JAX's, f32 and bf16.
 
-    python -m venv VENV && VENV/bin/pip install torch numpy
+    python -m venv VENV && VENV/bin/pip install torch numpy jax
     VENV/bin/python tools/bench/peers/train_step.py [--rounds 5] [--threads 2] [--precision both] [--program build/release/robustmoe]
 
 In every round each contender runs once, one after the other. Printed are the medians over rounds of views
-per second, and of each round's ratio of ours to the best of the peers. See torch_step.py for the peer's work;
-it does not clip, and it has no loader, as `robustmoe bench train` has none.
+per second, and of each round's ratio of ours to the best of the peers. See torch_step.py for the peers' work;
+it does not clip, and it has no loader, as `robustmoe bench train` has none. A peer that is not installed is an
+error unless --without names it.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+PEERS = ["torch eager", "torch compiled", "jax jitted"]
 
 
 def views_per_s(command):
@@ -32,19 +35,24 @@ def main():
     options.add_argument("--program", default=str(HERE.parents[2] / "build/release/robustmoe"))
     options.add_argument("--precision", choices=["f32", "bf16", "both"], default="both",
                          help="bf16 is for machines with AMX")
-    options.add_argument("--no-compile", action="store_true", help="leave out compiled PyTorch")
+    options.add_argument("--without", choices=PEERS, action="append", default=[], help="leave out a peer")
     options = options.parse_args()
+    if set(options.without) == set(PEERS):
+        sys.exit("train_step.py: --without names every peer, expected one to be left")
     contenders = {}
     precisions = ["f32", "bf16"] if options.precision == "both" else [options.precision]
     for precision in precisions:
         ours = [options.program, "bench", "train", "--recipe", "cifar10-small-prc", "--json", "-",
                 "--threads", str(options.threads), "--set", f"train.precision={precision}"]
-        peer = [sys.executable, str(HERE / "torch_step.py"), "--threads", str(options.threads)]
-        peer += ["--bf16"] if precision == "bf16" else []
+        torch = [sys.executable, str(HERE / "torch_step.py"), "--threads", str(options.threads)]
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:options.threads])
+        jax = ["taskset", "-c", cores, sys.executable, str(HERE / "jax_step.py")]
+        flags = ["--bf16"] if precision == "bf16" else []
+        commands = [torch + flags, torch + flags + ["--compile"], jax + flags]
         contenders[precision, "ours"] = ours
-        contenders[precision, "torch eager"] = peer
-        if not options.no_compile:
-            contenders[precision, "torch compiled"] = peer + ["--compile"]
+        for name, command in zip(PEERS, commands):
+            if name not in options.without:
+                contenders[precision, name] = command
     rates = {key: [] for key in contenders}
     peers = set()
     for _ in range(options.rounds):
