@@ -144,7 +144,31 @@ TEST_CASE("bench ops: every product of a step, beside the machine's own limits")
   CHECK(all["products"][1]["m"] == 16 * 17);
   CHECK(all["products"][6]["m"] == 16 * 17 * 2);
   CHECK(all["attention"]["backward_gflops"] > 0);
+  // Two of its four blocks have experts; images have no gradient.
+  const std::vector<int> in_step = {1, 4, 4, 2, 2, 2, 2, 2, 1};
+  double step_ms = 0;
+  for (size_t i = 0; i < in_step.size(); ++i) {
+    const json& p = all["products"][i];
+    CHECK(p["in_step"] == in_step[i]);
+    CHECK(p["input_gradients_in_step"] == (i == 0 ? 0 : in_step[i]));
+    const double work = 2e-6 * double{p["m"]} * double{p["n"]} * double{p["k"]};
+    step_ms += work * in_step[i] *
+               (1 / double{p["forward_gflops"]} + 1 / double{p["weight_gradient_gflops"]});
+    if (i > 0) step_ms += work * in_step[i] / double{p["input_gradient_gflops"]};
+  }
+  CHECK(double{all["products_of_step_ms"]} == doctest::Approx(step_ms));
+  CHECK(all["views"] == 16);
+
+  const json rows = json::parse(run("bench ops --recipe quick-prc --seconds 1 --threads 1 "
+                                    "--rows 100 --json -")
+                                    .out);
+  CHECK(rows["products"].size() == 4);
+  CHECK(rows["products"][2]["m"] == 100);
+  CHECK(rows["products"][2]["n"] == 256);
+  CHECK(rows["products"][2]["k"] == 64);
+  CHECK_FALSE(rows.contains("attention"));
   check_fails("bench ops", 2, {"--recipe"});
+  check_fails("bench ops --recipe quick-prc --rows 0", 2, {"--rows"});
 }
 
 TEST_CASE("bench data: the loader's rate on JPEG files of its own") {

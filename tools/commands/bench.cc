@@ -108,6 +108,8 @@ int run_bench(int argc, char** argv) {
   options.add_value("json", "write the figures as one JSON object; - for standard output", "",
                     "FILE|-");
   options.add_value("seconds", "ops, data: how long to measure", "10", "S");
+  options.add_value("rows", "ops: only the matrices of tokens and experts, on this many rows", "",
+                    "M");
   options.add_value("workers", "data: loader threads; 0: none but the main one", "1", "N");
   options.add_value("images", "data: JPEG files to make", "256", "N");
   options.add_value("size", "data: their width and height", "500x375", "WxH");

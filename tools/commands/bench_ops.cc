@@ -31,33 +31,51 @@ using engine::kernels::Trans;
 struct Product {
   std::string name;
   int64_t m, n, k, groups = 0;  // 0: not grouped
+  int64_t in_step = 1;          // layers of this shape
+  bool input_gradient = true;   // whether a step computes dx
   engine::Precision precision = engine::Precision::kF32;
 };
+
+// Views that pass through the model at a time.
+int64_t views_of(const train::Config& config) {
+  return config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
+}
 
 std::vector<Product> products_of(const train::Config& config) {
   const moe::VmoeConfig c = train::vmoe_config(config);
   const nn::VitConfig& vit = c.vit;
-  const int64_t views =
-                    config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch,
-                tokens = views * vit.tokens(), w = vit.width;
-  std::vector<Product> all = {
-      {"patch embedding", views * vit.patches(), w, vit.patch * vit.patch * vit.channels},
-      {"attention qkv", tokens, 3 * w, w},
-      {"attention out", tokens, w, w}};
-  if (static_cast<int64_t>(c.moe_layers.size()) < vit.layers) {
-    all.push_back({"mlp up", tokens, vit.mlp, w});
-    all.push_back({"mlp down", tokens, w, vit.mlp});
+  const int64_t views = views_of(config), tokens = views * vit.tokens(), w = vit.width;
+  const auto with_experts = static_cast<int64_t>(c.moe_layers.size());
+  std::vector<Product> all = {{"patch embedding", views * vit.patches(), w,
+                               vit.patch * vit.patch * vit.channels, 0, 1, false},
+                              {"attention qkv", tokens, 3 * w, w, 0, vit.layers},
+                              {"attention out", tokens, w, w, 0, vit.layers}};
+  if (with_experts < vit.layers) {
+    all.push_back({"mlp up", tokens, vit.mlp, w, 0, vit.layers - with_experts});
+    all.push_back({"mlp down", tokens, w, vit.mlp, 0, vit.layers - with_experts});
   }
-  if (!c.moe_layers.empty()) {
+  if (with_experts > 0) {
     const int64_t rows = tokens * moe::slots_per_token(c.moe), e = c.moe.experts;
-    all.push_back({"router", tokens, e, w});
-    all.push_back({"experts up", rows, vit.mlp, w, e});
-    all.push_back({"experts down", rows, w, vit.mlp, e});
+    all.push_back({"router", tokens, e, w, 0, with_experts});
+    all.push_back({"experts up", rows, vit.mlp, w, e, with_experts});
+    all.push_back({"experts down", rows, w, vit.mlp, e, with_experts});
   }
   all.push_back({"head", views, vit.classes, w});
   for (Product& p : all) {
     if (p.name != "router") p.precision = c.precision;
   }
+  return all;
+}
+
+// The matrices that tokens or an expert's share of them are multiplied with, on `rows` rows.
+std::vector<Product> products_of_rows(const train::Config& config, int64_t rows) {
+  const moe::VmoeConfig c = train::vmoe_config(config);
+  const int64_t w = c.vit.width, mlp = c.vit.mlp;
+  std::vector<Product> all = {{"attention qkv", rows, 3 * w, w},
+                              {"attention out", rows, w, w},
+                              {"mlp or expert up", rows, mlp, w},
+                              {"mlp or expert down", rows, w, mlp}};
+  for (Product& p : all) p.precision = c.precision;
   return all;
 }
 
@@ -91,6 +109,13 @@ double median_time(double seconds, const std::function<void()>& call) {
 
 struct Rates {
   double forward, input, weight;  // GFLOP/s of y, of dx and of dw
+
+  // What the product takes of a step.
+  double step_ms(const Product& p) const {
+    const double work =
+        2e-6 * static_cast<double>(p.m * p.n * p.in_step) * static_cast<double>(p.k);
+    return work * (1 / forward + (p.input_gradient ? 1 / input : 0) + 1 / weight);
+  }
 };
 
 Rates measure(const Product& p, double seconds) {
@@ -181,12 +206,13 @@ std::string line(const char* format, auto... values) {
   return text;
 }
 
-void describe_products(const train::Config& config, double seconds, double peak, std::string& text,
-                       nlohmann::json& all) {
+void describe_products(const std::vector<Product>& products, double seconds, double peak,
+                       std::string& text, nlohmann::json& all) {
   text +=
       "  product                  m     n     k   e   forward     dx     dw  GFLOP/s   of f32 "
       "peak\n";
-  for (const Product& p : products_of(config)) {
+  double step_ms = 0;
+  for (const Product& p : products) {
     const Rates r = measure(p, seconds);
     text +=
         line("  %-18s %7ld %5ld %5ld %3ld  %8.0f %6.0f %6.0f  %3.0f %3.0f %3.0f %%\n",
@@ -198,20 +224,22 @@ void describe_products(const train::Config& config, double seconds, double peak,
          {"n", p.n},
          {"k", p.k},
          {"groups", p.groups},
+         {"in_step", p.in_step},
+         {"input_gradients_in_step", p.input_gradient ? p.in_step : 0},
          {"precision", p.precision == engine::Precision::kBf16 ? "bf16" : "f32"},
          {"forward_gflops", r.forward},
          {"input_gradient_gflops", r.input},
          {"weight_gradient_gflops", r.weight}});
+    step_ms += r.step_ms(p);
   }
+  all["products_of_step_ms"] = step_ms;
 }
 
 void describe_ops(const train::Config& config, double seconds, double memory, std::string& text,
                   nlohmann::json& all) {
   const nn::VitConfig vit = train::vmoe_config(config).vit;
   const engine::Precision precision = train::vmoe_config(config).precision;
-  const int64_t views =
-                    config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch,
-                t = vit.tokens(), w = vit.width;
+  const int64_t views = views_of(config), t = vit.tokens(), w = vit.width;
   const Buffer scale = numbers({w}, 6), bias = numbers({w}, 7);
   const OpSeconds norm = measure_op({views * t, w}, seconds, [&](auto& tape, const auto& x) {
     return engine::layer_norm(x, tape.input(scale.tensor()), tape.input(bias.tensor()));
@@ -253,12 +281,19 @@ int bench_ops(const Options& options) {
   nlohmann::json all = {{"recipe", config.recipe},
                         {"threads", engine::num_threads()},
                         {"precision", config.train.precision},
+                        {"views", views_of(config)},
                         {"bf16", engine::kernels::bf16_method()},
                         {"peak_gflops", peak},
                         {"memory_gb_s", memory},
                         {"products", nlohmann::json::array()}};
-  describe_products(config, seconds, peak, text, all);
-  describe_ops(config, seconds, memory, text, all);
+  if (options.has("rows")) {
+    const int64_t rows = options.integer("rows", 1, int64_t{1} << 24);
+    describe_products(products_of_rows(config, rows), seconds, peak, text, all);
+  } else {
+    describe_products(products_of(config), seconds, peak, text, all);
+    text += line("  products of a step's layers: %.1f ms\n", double{all["products_of_step_ms"]});
+    describe_ops(config, seconds, memory, text, all);
+  }
   write_result(options, config.recipe + ": " + text, all.dump());
   return 0;
 }

@@ -1,11 +1,12 @@
 // oneDNN on the matrix products of a recipe's training step, in turn with our own.
 //
-//   onednn_products ROBUSTMOE RECIPE PAIRS THREADS
+//   onednn_products ROBUSTMOE PAIRS THREADS f32|both OPTIONS
 //
-// runs `ROBUSTMOE bench ops` PAIRS times in f32 and in bf16 and oneDNN on the same shapes after
-// each, and prints the medians and their ratios. f32: row-major operands as they lie in memory,
-// transposed where a gradient needs it. bf16: f32 operands reordered to bf16 in the time that
-// counts, f32 results. Built and run by products.sh beside this file.
+// runs `ROBUSTMOE bench ops OPTIONS` PAIRS times, in f32 or also in bf16, and oneDNN on the same
+// shapes after each, and prints the medians, their ratios and what all products of a step take.
+// f32: row-major operands as they lie in memory, transposed where a gradient needs it. bf16: f32
+// operands reordered to bf16 in the time that counts, f32 results. Built and run by products.sh
+// beside this file.
 #include <omp.h>
 #include <sys/mman.h>
 
@@ -129,11 +130,11 @@ double part_rate(const json& product, int part, bool bf16) {
   return rate(groups, k, n, m, true, false, bf16);
 }
 
-json run_ours(const std::string& program, const std::string& recipe, const char* precision,
+json run_ours(const std::string& program, const std::string& options, const char* precision,
               int threads) {
   const std::string command = "'" + program + "' bench ops --seconds 6 --json - --threads " +
-                              std::to_string(threads) + " --recipe '" + recipe +
-                              "' --set train.precision=" + precision;
+                              std::to_string(threads) + " " + options +
+                              " --set train.precision=" + precision;
   std::FILE* pipe = popen(command.c_str(), "r");
   std::string text;
   char buffer[4096];
@@ -149,50 +150,85 @@ json run_ours(const std::string& program, const std::string& recipe, const char*
 
 // All rates that were measured, of a product and part.
 struct Measured {
+  double gflop_in_step = 0;
   std::vector<double> ours_f32, f32, ours_bf16, bf16;
+
+  double step_ms(double rate) const { return 1e3 * gflop_in_step / rate; }
 };
+
+void measure(const json& ours_f32, const json* ours_bf16, std::map<std::string, Measured>& all,
+             std::vector<std::string>& order) {
+  for (size_t i = 0; i < ours_f32["products"].size(); ++i) {
+    const json& product = ours_f32["products"][i];
+    for (int part = 0; part < 3; ++part) {
+      constexpr const char* kNames[] = {"y", "dx", "dw"};
+      char name[64];
+      std::snprintf(name, sizeof name, "%-18s %s", product["name"].get<std::string>().c_str(),
+                    kNames[part]);
+      if (!all.contains(name)) order.push_back(name);
+      Measured& here = all[name];
+      const double times = product[part == 1 ? "input_gradients_in_step" : "in_step"];
+      here.gflop_in_step =
+          2e-9 * times * double{product["m"]} * double{product["n"]} * double{product["k"]};
+      here.ours_f32.push_back(product[kParts[part]]);
+      here.f32.push_back(part_rate(product, part, false));
+      if (ours_bf16 == nullptr) continue;
+      const json& in_bf16 = (*ours_bf16)["products"][i];
+      if (in_bf16["precision"] != "bf16") continue;  // a router
+      here.ours_bf16.push_back(in_bf16[kParts[part]]);
+      here.bf16.push_back(part_rate(product, part, true));
+    }
+  }
+}
+
+// A router's products are f32 in both.
+void print_step(const std::map<std::string, Measured>& all, bool bf16, double views) {
+  double ours[2] = {}, peer[2] = {};
+  for (const auto& [name, m] : all) {
+    const bool routed = m.bf16.empty();
+    ours[0] += m.step_ms(median(m.ours_f32));
+    peer[0] += m.step_ms(median(m.f32));
+    ours[1] += m.step_ms(median(routed ? m.ours_f32 : m.ours_bf16));
+    peer[1] += m.step_ms(median(routed ? m.f32 : m.bf16));
+  }
+  for (int i = 0; i < (bf16 ? 2 : 1); ++i) {
+    std::printf("all in a step, %s: ours %.1f ms, oneDNN %.1f ms, a floor of %.1f views/s\n",
+                i == 0 ? "f32" : "bf16", ours[i], peer[i], 1e3 * views / peer[i]);
+  }
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) {
-    std::fprintf(stderr, "usage: onednn_products ROBUSTMOE RECIPE PAIRS THREADS\n");
+  if (argc < 6) {
+    std::fprintf(stderr, "usage: onednn_products ROBUSTMOE PAIRS THREADS f32|both OPTIONS\n");
     return 2;
   }
-  const int pairs = std::atoi(argv[3]), threads = std::atoi(argv[4]);
+  const int pairs = std::atoi(argv[2]), threads = std::atoi(argv[3]);
+  const bool bf16 = std::string(argv[4]) == "both";
+  std::string options, shown;
+  for (int i = 5; i < argc; ++i) {
+    options += " '" + std::string(argv[i]) + "'";
+    shown += std::string(argv[i]) + " ";
+  }
   omp_set_num_threads(threads);
   std::map<std::string, Measured> all;
   std::vector<std::string> order;
+  json ours_f32, ours_bf16;
   for (int pair = 0; pair < pairs; ++pair) {
-    const json ours_f32 = run_ours(argv[1], argv[2], "f32", threads);
-    const json ours_bf16 = run_ours(argv[1], argv[2], "bf16", threads);
-    for (size_t i = 0; i < ours_f32["products"].size(); ++i) {
-      const json& product = ours_f32["products"][i];
-      for (int part = 0; part < 3; ++part) {
-        char name[64];
-        std::snprintf(name, sizeof name, "%-16s %s", product["name"].get<std::string>().c_str(),
-                      part == 0   ? "y"
-                      : part == 1 ? "dx"
-                                  : "dw");
-        if (pair == 0) order.push_back(name);
-        Measured& here = all[name];
-        here.ours_f32.push_back(product[kParts[part]]);
-        here.f32.push_back(part_rate(product, part, false));
-        const json& in_bf16 = ours_bf16["products"][i];
-        if (in_bf16["precision"] != "bf16") continue;  // a router
-        here.ours_bf16.push_back(in_bf16[kParts[part]]);
-        here.bf16.push_back(part_rate(product, part, true));
-      }
-    }
+    ours_f32 = run_ours(argv[1], options, "f32", threads);
+    if (bf16) ours_bf16 = run_ours(argv[1], options, "bf16", threads);
+    measure(ours_f32, bf16 ? &ours_bf16 : nullptr, all, order);
   }
   const dnnl_version_t* version = dnnl_version();
-  std::printf("%s, %d threads, oneDNN %d.%d.%d; medians of %d, GFLOP/s\n", argv[2], threads,
+  std::printf("%s%d threads, oneDNN %d.%d.%d; medians of %d, GFLOP/s\n", shown.c_str(), threads,
               version->major, version->minor, version->patch, pairs);
-  std::printf("%-20s %8s %8s %7s   %9s %8s %7s\n", "product", "ours f32", "oneDNN", "ratio",
-              "ours bf16", "oneDNN", "ratio");
+  std::printf("%-22s %8s %8s %7s", "product", "ours f32", "oneDNN", "ratio");
+  if (bf16) std::printf("   %9s %8s %7s", "ours bf16", "oneDNN", "ratio");
+  std::printf("\n");
   for (const std::string& name : order) {
     const Measured& m = all[name];
-    std::printf("%-20s %8.0f %8.0f %7.2f", name.c_str(), median(m.ours_f32), median(m.f32),
+    std::printf("%-22s %8.0f %8.0f %7.2f", name.c_str(), median(m.ours_f32), median(m.f32),
                 median(m.ours_f32) / median(m.f32));
     if (!m.bf16.empty()) {
       std::printf("   %9.0f %8.0f %7.2f", median(m.ours_bf16), median(m.bf16),
@@ -200,5 +236,6 @@ int main(int argc, char** argv) {
     }
     std::printf("\n");
   }
+  if (options.find("'--rows'") == std::string::npos) print_step(all, bf16, ours_f32["views"]);
   return 0;
 }

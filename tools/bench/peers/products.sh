@@ -1,18 +1,36 @@
 #!/usr/bin/env bash
-# Our matrix products beside oneDNN's, on the shapes of a recipe's training step, in turn.
+# Our matrix products beside oneDNN's, in turn: the shapes of a recipe's training step, or of so many rows.
 #
-# usage: tools/bench/peers/products.sh [RECIPE [PAIRS [THREADS]]]
-#   RECIPE   default cifar10-small-prc
-#   PAIRS    runs of each, default 5
-#   THREADS  default all
+# usage: tools/bench/peers/products.sh [-n PAIRS] [-t THREADS] [-p f32|both] [OPTIONS OF bench ops]
+#   -n        runs of each, default 5
+#   -t        default all
+#   -p        default both: f32, and bf16, which is slow where there is no AMX
+#   OPTIONS   default --recipe cifar10-small-prc; for example --recipe NAME --set train.batch=128 --rows 64
 #
 # Needs the release build and Debian's libdnnl-dev.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
-if [[ ${1-} == -h || ${1-} == --help ]]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0"
-  exit 0
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+pairs=5
+threads=$(nproc)
+precision=both
+while getopts n:t:p:h option; do
+  case $option in
+    n) pairs=$OPTARG ;;
+    t) threads=$OPTARG ;;
+    p) precision=$OPTARG ;;
+    h) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+shift $((OPTIND - 1))
+if ((pairs < 1 || threads < 1)) || [[ $precision != f32 && $precision != both ]]; then
+  usage >&2
+  exit 2
+fi
+if (($# == 0)); then
+  set -- --recipe cifar10-small-prc
 fi
 program=$PWD/build/release/robustmoe
 [[ -x $program ]] || { echo "products.sh: no $program; build it first (tools/setup.sh, then cmake)" >&2; exit 1; }
@@ -20,4 +38,4 @@ program=$PWD/build/release/robustmoe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 g++ -std=c++20 -O2 -fopenmp tools/bench/peers/onednn_products.cc -o "$work/onednn_products" -ldnnl
-"$work/onednn_products" "$program" "${1-cifar10-small-prc}" "${2-5}" "${3-$(nproc)}"
+"$work/onednn_products" "$program" "$pairs" "$threads" "$precision" "$@"
