@@ -223,6 +223,15 @@ NextBlock<T> next_block(const Operand<T>& a, const Operand<T>& b, int64_t begin,
           std::min(kDepth, k - p)};
 }
 
+// Whether strips of op(a) are worth packing. A transposed a is read well where it lies, each step a
+// line out of the second cache, unless many panels come by or its lines share too few of that
+// cache's sets (measured: 8 KiB apart are fine, 12 are not).
+template <class T, class Tile>
+bool packs_strips(const Operand<T>& a, int64_t panels) {
+  constexpr int64_t kFar = (int64_t{8} << 10) / static_cast<int64_t>(sizeof(T)), kManyPanels = 8;
+  return Tile::kRounds || (a.row == 1 && panels > 1 && (panels > kManyPanels || a.col > kFar));
+}
+
 // Takes this thread's memory for multiply_packing() of up to `panels` panels.
 template <class T, class Tile>
 void prepare_packing(int64_t panels) {
@@ -241,7 +250,7 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
   constexpr int64_t kPacked = std::max<int64_t>(64 / sizeof(T), kRows);
   const int64_t together = panels_together<T, Tile>(panel_end - panel_begin, kDepth);
   T* panels = workspace<T>(1, together * kDepth * kCols);
-  const bool pack_a = Tile::kRounds || (a.row == 1 && panel_end - panel_begin > 1);
+  const bool pack_a = packs_strips<T, Tile>(a, panel_end - panel_begin);
   T* strips = pack_a ? workspace<T>(2, kPacked * kDepth) : nullptr;
   alignas(64) T tile[kRows * kCols];
   int64_t p = 0;
