@@ -144,6 +144,17 @@ Operand<T> packed_strip(const Operand<T>& a, const T* strip, int64_t depth) {
   return a.row == 1 ? Operand<T>{strip, 1, Tile::kRows} : Operand<T>{strip, depth, 1};
 }
 
+// A tile to where it belongs, by way of `tile` unless registers can be put there as they are.
+template <class T, class Tile>
+void multiply_to(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a, const T* panel,
+                 Ahead<T> ahead, T* tile, const Output<T>& out) {
+  if (cols == Tile::kCols && out.plain()) {
+    return Tile::multiply(rows, cols, depth, a, panel, out.c, out.ldc, ahead);
+  }
+  Tile::multiply(rows, cols, depth, a, panel, tile, Tile::kCols, ahead);
+  write_tile<T, Tile::kCols>(tile, rows, cols, out);
+}
+
 // Rows [begin, end) of c from a wholly packed b: panel-major, (panels, k, kCols).
 template <class T, class Tile>
 void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n, int64_t k,
@@ -177,8 +188,7 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
                                     last - first);
           }
           const T* panel_b = packed + (panel * k + p) * kCols;
-          Tile::multiply(rows, cols, depth, here, panel_b, tile, {panel_b, 0});
-          write_tile<T, kCols>(tile, rows, cols, out.at(i, j));
+          multiply_to<T, Tile>(rows, cols, depth, here, panel_b, {panel_b, 0}, tile, out.at(i, j));
         }
       }
     }
@@ -279,9 +289,9 @@ void multiply_packing(const Operand<T>& a, const Operand<T>& b, int64_t begin, i
         for (int64_t panel = first; panel < last; ++panel, ++share) {
           const int64_t j = panel * kCols, cols = std::min(kCols, n - j);
           const T* packed_b = panels + (panel - first) * kDepth * kCols;
-          Tile::multiply(rows, cols, depth, here, packed_b, tile,
-                         next.part(share, shares, packed_b));
-          write_tile<T, kCols>(tile, rows, cols, {c + i * ldc + j, ldc, add, false, {}});
+          multiply_to<T, Tile>(rows, cols, depth, here, packed_b,
+                               next.part(share, shares, packed_b), tile,
+                               {c + i * ldc + j, ldc, add, false, {}});
         }
       }
     }

@@ -13,7 +13,7 @@ namespace {
 // eight rows share each load of the panel, so that two loads a cycle feed two multiply-adds.
 template <int rows, int vectors>
 void multiply_rows(int64_t depth, const float* a, int64_t row, int64_t col, const float* panel,
-                   float* tile, const float* ahead, int64_t ahead_stride) {
+                   float* tile, int64_t stride, const float* ahead, int64_t ahead_stride) {
   __m512 sum[rows][vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
@@ -44,41 +44,51 @@ void multiply_rows(int64_t depth, const float* a, int64_t row, int64_t col, cons
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) {
-      _mm512_storeu_ps(tile + r * kAvx512Cols + 16 * v, sum[r][v]);
+      _mm512_storeu_ps(tile + r * stride + 16 * v, sum[r][v]);
     }
   }
 }
 
 template <int vectors>
 void multiply_vectors(int64_t rows, int64_t depth, const float* a, int64_t row, int64_t col,
-                      const float* panel, float* tile, const float* ahead, int64_t ahead_stride) {
+                      const float* panel, float* tile, int64_t stride, const float* ahead,
+                      int64_t ahead_stride) {
   switch (rows) {
     case 1:
-      return multiply_rows<1, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<1, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 2:
-      return multiply_rows<2, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<2, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 3:
-      return multiply_rows<3, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<3, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 4:
-      return multiply_rows<4, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<4, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 5:
-      return multiply_rows<5, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<5, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 6:
-      return multiply_rows<6, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<6, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     case 7:
-      return multiply_rows<7, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<7, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
     default:
-      return multiply_rows<8, vectors>(depth, a, row, col, panel, tile, ahead, ahead_stride);
+      return multiply_rows<8, vectors>(depth, a, row, col, panel, tile, stride, ahead,
+                                       ahead_stride);
   }
 }
 
 void multiply(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t row, int64_t col,
-              const float* panel, float* tile, const float* ahead, int64_t ahead_stride) {
+              const float* panel, float* tile, int64_t stride, const float* ahead,
+              int64_t ahead_stride) {
   if (cols <= 16)
-    return multiply_vectors<1>(rows, depth, a, row, col, panel, tile, ahead, ahead_stride);
+    return multiply_vectors<1>(rows, depth, a, row, col, panel, tile, stride, ahead, ahead_stride);
   if (cols <= 32)
-    return multiply_vectors<2>(rows, depth, a, row, col, panel, tile, ahead, ahead_stride);
-  multiply_vectors<3>(rows, depth, a, row, col, panel, tile, ahead, ahead_stride);
+    return multiply_vectors<2>(rows, depth, a, row, col, panel, tile, stride, ahead, ahead_stride);
+  multiply_vectors<3>(rows, depth, a, row, col, panel, tile, stride, ahead, ahead_stride);
 }
 
 }  // namespace

@@ -26,12 +26,12 @@ struct BaseTile {
   static constexpr int64_t kCols = kVectors * simd::kLanes<T>;
   static constexpr bool kRounds = false;
 
-  // tile (rows, kCols) = op(a)[0..rows) x panel over `depth` steps of k, its first `vectors`
-  // registers of columns. Each element is one chain of fma over increasing k: the row guarantee
-  // lives in this loop.
+  // tile (rows, kCols), rows `stride` apart, = op(a)[0..rows) x panel over `depth` steps of k, its
+  // first `vectors` registers of columns. Each element is one chain of fma over increasing k: the
+  // row guarantee lives in this loop.
   template <int rows, int vectors>
   static void multiply_block(int64_t depth, const Operand<T>& a, const T* panel, T* tile,
-                             Ahead<T> ahead) {
+                             int64_t stride, Ahead<T> ahead) {
     constexpr int kLanes = simd::kLanes<T>;
     simd::Packet<T> acc[rows][vectors];
 #pragma GCC unroll 8
@@ -58,45 +58,47 @@ struct BaseTile {
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; ++v) simd::store(tile + r * kCols + v * kLanes, acc[r][v]);
+      for (int v = 0; v < vectors; ++v) simd::store(tile + r * stride + v * kLanes, acc[r][v]);
     }
   }
 
   template <int vectors>
   static void multiply_rows(int64_t rows, int64_t depth, const Operand<T>& a, const T* panel,
-                            T* tile, Ahead<T> ahead) {
+                            T* tile, int64_t stride, Ahead<T> ahead) {
     switch (rows) {
       case 1:
-        return multiply_block<1, vectors>(depth, a, panel, tile, ahead);
+        return multiply_block<1, vectors>(depth, a, panel, tile, stride, ahead);
       case 2:
-        return multiply_block<2, vectors>(depth, a, panel, tile, ahead);
+        return multiply_block<2, vectors>(depth, a, panel, tile, stride, ahead);
       case 3:
-        return multiply_block<3, vectors>(depth, a, panel, tile, ahead);
+        return multiply_block<3, vectors>(depth, a, panel, tile, stride, ahead);
       case 4:
-        return multiply_block<4, vectors>(depth, a, panel, tile, ahead);
+        return multiply_block<4, vectors>(depth, a, panel, tile, stride, ahead);
       default:
         break;
     }
     if constexpr (kRows == 8) {
       switch (rows) {
         case 5:
-          return multiply_block<5, vectors>(depth, a, panel, tile, ahead);
+          return multiply_block<5, vectors>(depth, a, panel, tile, stride, ahead);
         case 6:
-          return multiply_block<6, vectors>(depth, a, panel, tile, ahead);
+          return multiply_block<6, vectors>(depth, a, panel, tile, stride, ahead);
         case 7:
-          return multiply_block<7, vectors>(depth, a, panel, tile, ahead);
+          return multiply_block<7, vectors>(depth, a, panel, tile, stride, ahead);
         default:
-          return multiply_block<8, vectors>(depth, a, panel, tile, ahead);
+          return multiply_block<8, vectors>(depth, a, panel, tile, stride, ahead);
       }
     }
   }
 
   // A narrow last panel needs fewer registers of columns.
   static void multiply(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a,
-                       const T* panel, T* tile, Ahead<T> ahead) {
-    if (cols <= simd::kLanes<T>) return multiply_rows<1>(rows, depth, a, panel, tile, ahead);
-    if (cols <= 2 * simd::kLanes<T>) return multiply_rows<2>(rows, depth, a, panel, tile, ahead);
-    multiply_rows<3>(rows, depth, a, panel, tile, ahead);
+                       const T* panel, T* tile, int64_t stride, Ahead<T> ahead) {
+    if (cols <= simd::kLanes<T>)
+      return multiply_rows<1>(rows, depth, a, panel, tile, stride, ahead);
+    if (cols <= 2 * simd::kLanes<T>)
+      return multiply_rows<2>(rows, depth, a, panel, tile, stride, ahead);
+    multiply_rows<3>(rows, depth, a, panel, tile, stride, ahead);
   }
 };
 
@@ -107,9 +109,10 @@ struct Avx512Tile {
   static constexpr bool kRounds = false;
 
   static void multiply(int64_t rows, int64_t cols, int64_t depth, const Operand<float>& a,
-                       const float* panel, float* tile, Ahead<float> ahead) {
+                       const float* panel, float* tile, int64_t stride, Ahead<float> ahead) {
     static const MultiplyTile function = f32_tile_avx512();
-    function(rows, cols, depth, a.data, a.row, a.col, panel, tile, ahead.first, ahead.stride);
+    function(rows, cols, depth, a.data, a.row, a.col, panel, tile, stride, ahead.first,
+             ahead.stride);
   }
 };
 

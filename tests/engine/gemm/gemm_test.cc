@@ -31,8 +31,10 @@ bool is_a_chain(int64_t col) {
   for (int64_t rows = 1; rows <= Tile::kRows; ++rows) {
     for (const int64_t cols : {int64_t{1}, kCols / 3, kCols / 3 + 1, 2 * kCols / 3, kCols}) {
       for (const int64_t depth : {int64_t{0}, int64_t{1}, int64_t{4}, kDepth}) {
-        std::vector<T> tile(static_cast<size_t>((rows + 1) * kCols), T(7));
-        Tile::multiply(rows, cols, depth, {a.data(), row, col}, b.data(), tile.data(),
+        // Rows in an array of their own width, and in one that is wider.
+        const int64_t stride = depth == 4 ? kCols + 5 : kCols;
+        std::vector<T> tile(static_cast<size_t>((rows + 1) * stride), T(7));
+        Tile::multiply(rows, cols, depth, {a.data(), row, col}, b.data(), tile.data(), stride,
                        {b.data(), 0});
         for (int64_t i = 0; i < rows + 1; ++i) {
           const int64_t written = i < rows ? cols : 0;
@@ -41,9 +43,11 @@ bool is_a_chain(int64_t col) {
             for (int64_t p = 0; p < depth; ++p) {
               chain = std::fma(a[i * row + p * col], b[p * kCols + j], chain);
             }
-            same &= tile[i * kCols + j] == chain;
+            same &= tile[i * stride + j] == chain;
           }
-          if (i == rows) same &= std::count(tile.end() - kCols, tile.end(), T(7)) == kCols;
+          const auto behind = tile.begin() + i * stride + (i < rows ? kCols : 0);
+          const auto row_end = tile.begin() + (i + 1) * stride;
+          same &= std::count(behind, row_end, T(7)) == row_end - behind;
         }
       }
     }
