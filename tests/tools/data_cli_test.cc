@@ -159,6 +159,20 @@ TEST_CASE("bench ops: every product of a step, beside the machine's own limits")
   CHECK(double{all["products_of_step_ms"]} == doctest::Approx(step_ms));
   CHECK(all["views"] == 16);
 
+  const json& moe = all["moe_beside_dense"];
+  CHECK(moe["dense_hidden"] == 2 * 256);
+  const double sparse = double{moe["moe_forward_ms"]} + double{moe["moe_backward_ms"]};
+  const double dense = double{moe["dense_forward_ms"]} + double{moe["dense_backward_ms"]};
+  CHECK(dense > 0);
+  CHECK(double{moe["ratio"]} == doctest::Approx(sparse / dense));
+  const std::string without =
+      "bench ops --recipe quick-prc --seconds 1 --threads 1 --json - "
+      "--set train.batch=2 --set moe.layers=";
+  CHECK_FALSE(
+      json::parse(run(without + "none --set prc.form=none").out).contains("moe_beside_dense"));
+  CHECK(json::parse(run(without + "3 --set prc.form=none --set moe.chooser=soft").out)
+            .contains("moe_beside_dense"));
+
   const json rows = json::parse(run("bench ops --recipe quick-prc --seconds 1 --threads 1 "
                                     "--rows 100 --json -")
                                     .out);

@@ -16,6 +16,7 @@
 #include "engine/ops/attention.h"
 #include "engine/ops/layer_norm.h"
 #include "tools/commands/bench_config.h"
+#include "tools/commands/bench_moe.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/session.h"
 #include "train/model.h"
@@ -257,6 +258,19 @@ void describe_ops(const train::Config& config, double seconds, double memory, st
   const double work = 4e-9 * static_cast<double>(views * t * t) * static_cast<double>(w);
   text += line("  attention          forward %6.1f GFLOP/s        backward %6.1f GFLOP/s\n",
                work / attend.forward, 2 * work / attend.backward);
+  if (!train::moe_layer_indices(config).empty()) {
+    const MoeBesideDense m = measure_moe_beside_dense(config, 4 * seconds);
+    text += line("  moe layer          forward %6.1f ms             backward %6.1f ms\n",
+                 m.moe.forward_ms, m.moe.backward_ms);
+    text += line(
+        "  dense, hidden %-5ldforward %6.1f ms             backward %6.1f ms     moe %.2f of it\n",
+        long{m.dense_hidden}, m.dense.forward_ms, m.dense.backward_ms,
+        m.moe.total() / m.dense.total());
+    all["moe_beside_dense"] = {
+        {"moe_forward_ms", m.moe.forward_ms},       {"moe_backward_ms", m.moe.backward_ms},
+        {"dense_hidden", m.dense_hidden},           {"dense_forward_ms", m.dense.forward_ms},
+        {"dense_backward_ms", m.dense.backward_ms}, {"ratio", m.moe.total() / m.dense.total()}};
+  }
   all["layer_norm"] = {{"forward_gb_s", forward}, {"backward_gb_s", backward}};
   all["attention"] = {{"forward_gflops", work / attend.forward},
                       {"backward_gflops", 2 * work / attend.backward}};
