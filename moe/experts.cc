@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <span>
 
 #include "engine/core/backend.h"
 #include "engine/core/parallel.h"
@@ -13,6 +15,17 @@ using engine::ErrorKind;
 using engine::Tensor;
 
 namespace {
+
+// out[i] = key.uniform(i) < rate ? 0 : keep, where `drops` stands for the rate.
+template <class T>
+void fill_row(const engine::RngKey& key, uint64_t drops, T keep, std::span<T> out) {
+  std::array<uint64_t, 256> bits;
+  for (size_t i = 0; i < out.size(); i += bits.size()) {
+    const std::span<uint64_t> here(bits.data(), std::min(bits.size(), out.size() - i));
+    key.bits(i, here);
+    for (size_t j = 0; j < here.size(); ++j) out[i + j] = here[j] < drops ? T(0) : keep;
+  }
+}
 
 // Dropout multipliers (S, width), 0 or 1/(1-rate), in slot order. An element's draw is keyed by
 // its image and its choice in there, or by its slot's place in the expert; `part` tells the two
@@ -35,6 +48,7 @@ Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan,
                                  .with(part);
   engine::dispatch_cpu(mask, [&]<class T>(engine::Cpu) {
     const T keep = static_cast<T>(1 / (1 - rate));
+    const uint64_t drops = engine::RngKey::below_uniform(rate);
     T* out = mask.data<T>();
     engine::parallel_for(slots, engine::rows_per_grain(width), [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
@@ -44,9 +58,7 @@ Tensor draw_mask(nn::Forward& f, const Routing& r, const DispatchPlan& plan,
                           .with(static_cast<uint64_t>(s - offset[expert_of[choice]]))
                     : key.with(static_cast<uint64_t>(f.sample_ids[choice / row]))
                           .with(static_cast<uint64_t>(choice % row));
-        for (int64_t i = 0; i < width; ++i) {
-          out[s * width + i] = own.uniform(static_cast<uint64_t>(i)) < rate ? T(0) : keep;
-        }
+        fill_row(own, drops, keep, std::span<T>(out + s * width, static_cast<size_t>(width)));
       }
     });
   });

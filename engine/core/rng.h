@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <span>
 
 // Randomness as a pure function of where it is used: (seed, purpose, step, layer,
 // sample, element). There is no generator with a state, so a draw does not depend
@@ -73,8 +74,19 @@ class RngKey {
         philox({static_cast<uint32_t>(i >> 1), static_cast<uint32_t>(i >> 33), 0, 0}, key_);
     return (i & 1) != 0 ? (uint64_t{r[2]} << 32 | r[3]) : (uint64_t{r[0]} << 32 | r[1]);
   }
+  // out[j] = bits(first + j) for all of out, several times as fast.
+  void bits(uint64_t first, std::span<uint64_t> out) const;
   // Uniform in (0, 1).
   constexpr double uniform(uint64_t i) const { return uniform_from_bits(bits(i)); }
+  // For p below 1, bits(i) < below_uniform(p) says the same as uniform(i) < p.
+  static constexpr uint64_t below_uniform(double p) {
+    // (k + 1/2) / 2^52 < p for the upper 52 bits k; both sides are exact.
+    const double most = p * 4503599627370496.0 - 0.5;
+    if (most <= 0) return 0;
+    uint64_t k = static_cast<uint64_t>(most);
+    if (static_cast<double>(k) < most) ++k;
+    return k << 12;
+  }
   // Uniform integer in [0, n), n > 0; the bias is below n / 2^64.
   constexpr uint64_t below(uint64_t i, uint64_t n) const {
     __extension__ using Wide = unsigned __int128;

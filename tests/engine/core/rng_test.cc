@@ -169,6 +169,32 @@ TEST_CASE("rng: elements use both halves of a block and all of the index") {
   CHECK(kKey.bits((uint64_t{1} << 33) + 4) == (uint64_t{far[0]} << 32 | far[1]));
 }
 
+TEST_CASE("rng: many elements at a time are the same elements") {
+  const RngKey key = RngKey(3, Purpose::kTest).with(5);
+  constexpr uint64_t kFar = (uint64_t{1} << 33) - 91;  // the counter's low half ends on the way
+  for (const uint64_t first : {uint64_t{0}, uint64_t{1}, uint64_t{126}, uint64_t{127}, kFar}) {
+    for (const size_t count : {0, 1, 2, 127, 128, 129, 300}) {
+      std::vector<uint64_t> out(count + 1, 7);
+      key.bits(first, std::span(out).first(count));
+      bool same = out[count] == 7;
+      for (size_t j = 0; j < count; ++j) same &= out[j] == key.bits(first + j);
+      CHECK(same);
+    }
+  }
+}
+
+TEST_CASE("rng: a threshold on bits is one on the uniform number") {
+  const auto as_uniform = [](uint64_t bits) { return uniform_from_bits(bits); };
+  for (const double p : {0.0, 1e-17, 1e-16, 3e-16, 0.1, 0.2, 0.5, 2.0 / 3, 0.999999999999999,
+                         1 - 1.1102230246251565e-16}) {
+    CAPTURE(p);
+    const uint64_t threshold = RngKey::below_uniform(p);
+    // The last number below it, and the first that is not.
+    if (threshold > 0) CHECK(as_uniform(threshold - 1) < p);
+    CHECK_FALSE(as_uniform(threshold) < p);
+  }
+}
+
 TEST_CASE("rng: seeds purposes and steps have streams of their own") {
   std::vector<RngKey> keys;
   for (uint64_t seed = 0; seed < 50; ++seed) {
