@@ -15,16 +15,21 @@ usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 pairs=5
 threads=$(nproc)
 precision=both
-while getopts n:t:p:h option; do
-  case $option in
-    n) pairs=$OPTARG ;;
-    t) threads=$OPTARG ;;
-    p) precision=$OPTARG ;;
-    h) usage && exit 0 ;;
-    *) usage >&2 && exit 2 ;;
+while (($# > 0)); do
+  case $1 in
+    -h | --help) usage && exit 0 ;;
+    -[ntp])
+      (($# > 1)) || { usage >&2 && exit 2; }
+      case $1 in
+        -n) pairs=$2 ;;
+        -t) threads=$2 ;;
+        -p) precision=$2 ;;
+      esac
+      shift 2
+      ;;
+    *) break ;;
   esac
 done
-shift $((OPTIND - 1))
 if ((pairs < 1 || threads < 1)) || [[ $precision != f32 && $precision != both ]]; then
   usage >&2
   exit 2
