@@ -19,6 +19,8 @@ namespace engine::kernels {
 inline constexpr int64_t kDepth = 256;
 // Rows of one task where all of b is packed.
 inline constexpr int64_t kRowBlock = 96;
+// So many rows are not cut where there are columns enough for all threads.
+inline constexpr int64_t kFewRows = 256;
 // Rows of one task where it packs b itself: fewer would pack more than they multiply.
 inline constexpr int64_t kMinRows = 48;
 // Panels that are gone through for each strip of rows: they stay in the second cache.

@@ -91,46 +91,44 @@ void product(Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T
   const bool plain =
       epilogue.bias == nullptr && epilogue.residual == nullptr && epilogue.activated == nullptr;
   const bool packing = ta == Trans::kYes && plain;
-  // Threads cost some microseconds: less than a million operations take no longer on one.
-  const bool small = !packing && m * n * k < int64_t{1} << 19;
-  const int64_t panels = pieces_of(n, Tile::kCols), want = small ? 1 : tasks_wanted();
-  // Row blocks first; columns are cut as well where rows are too few.
-  // Weight gradients are one task a thread: equal work, and the least packing.
-  const TaskCut cut =
-      packing_cut(m, panels, Tile::kCols, Tile::kRows, kMinRows, small ? 1 : num_threads());
-  const int64_t rows_piece =
-      packing ? cut.rows : std::min(small ? m : kRowBlock, piece_size(m, want, Tile::kRows));
-  const int64_t row_cuts = (m + rows_piece - 1) / rows_piece;
-  const int64_t panel_piece =
-      packing ? cut.panels : piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
-  const int64_t panel_cuts = (panels + panel_piece - 1) / panel_piece;
-  T* packed = nullptr;
-  if (!packing) {
-    packed = workspace<T>(0, panels * k * Tile::kCols);
-    T* const to = packed;
-    const int64_t depth = k, cols = n;
-    parallel_tasks(panels, [&](int64_t t) {
-      pack_panel<T, Tile>(b_op, cols, t * Tile::kCols, 0, depth, to + t * depth * Tile::kCols);
-    });
+  const int64_t panels = pieces_of(n, Tile::kCols), rows = m, cols = n, depth = k;
+  if (packing) {
+    // Weight gradients are one task a thread: equal work, and the least packing.
+    const TaskCut cut = packing_cut(m, panels, Tile::kCols, Tile::kRows, kMinRows, num_threads());
+    const int64_t panel_cuts = pieces_of(panels, cut.panels);
+    return parallel_tasks(
+        pieces_of(m, cut.rows) * panel_cuts,
+        [&](int64_t t) {
+          const int64_t begin = t / panel_cuts * cut.rows, first = t % panel_cuts * cut.panels;
+          multiply_packing<T, Tile>(a_op, b_op, begin, std::min(rows, begin + cut.rows), cols,
+                                    depth, first, std::min(panels, first + cut.panels), c, ldc,
+                                    write);
+        },
+        [&] { prepare_packing<T, Tile>(cut.panels); });
   }
-  const int64_t rows = m, cols = n, depth = k;
-  parallel_tasks(
-      row_cuts * panel_cuts,
-      [&](int64_t t) {
-        const int64_t begin = t / panel_cuts * rows_piece, end = std::min(rows, begin + rows_piece);
-        const int64_t panel_begin = t % panel_cuts * panel_piece;
-        const int64_t panel_end = std::min(panels, panel_begin + panel_piece);
-        if (packing) {
-          multiply_packing<T, Tile>(a_op, b_op, begin, end, cols, depth, panel_begin, panel_end, c,
-                                    ldc, write);
-        } else {
-          multiply_packed<T, Tile>(a_op, begin, end, cols, depth, packed, panel_begin, panel_end, c,
-                                   ldc, write, epilogue, rows);
-        }
-      },
-      [&] {
-        if (packing) prepare_packing<T, Tile>(panel_piece);
-      });
+  // Threads cost some microseconds: less than a million operations take no longer on one.
+  const bool small = m * n * k < int64_t{1} << 19;
+  const int64_t want = small ? 1 : tasks_wanted();
+  // Few rows are not cut: a task then packs the columns that it alone multiplies.
+  const bool packs_own = small || (m <= kFewRows && panels >= 2 * num_threads());
+  // Row blocks first; columns are cut as well where rows are too few.
+  const int64_t rows_piece = packs_own ? m : std::min(kRowBlock, piece_size(m, want, Tile::kRows));
+  const int64_t row_cuts = pieces_of(m, rows_piece);
+  const int64_t panel_piece = piece_size(panels, row_cuts >= want ? 1 : want / row_cuts, 1);
+  const int64_t panel_cuts = pieces_of(panels, panel_piece);
+  T* const packed = workspace<T>(0, panels * k * Tile::kCols);
+  const auto pack = [=](int64_t panel) {
+    pack_panel<T, Tile>(b_op, cols, panel * Tile::kCols, 0, depth,
+                        packed + panel * depth * Tile::kCols);
+  };
+  if (!packs_own) parallel_tasks(panels, pack);
+  parallel_tasks(row_cuts * panel_cuts, [&](int64_t t) {
+    const int64_t begin = t / panel_cuts * rows_piece, first = t % panel_cuts * panel_piece;
+    const int64_t last = std::min(panels, first + panel_piece);
+    for (int64_t panel = first; packs_own && panel < last; ++panel) pack(panel);
+    multiply_packed<T, Tile>(a_op, begin, std::min(rows, begin + rows_piece), cols, depth, packed,
+                             first, last, c, ldc, write, epilogue, rows);
+  });
 }
 
 }  // namespace
