@@ -24,6 +24,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, doub
 
   x.tape()->record("layer_norm", {x, scale, bias}, y, [=](const Tensor& dy, Tape& tape) {
     dispatch(x, [&]<class T>(auto backend) {
+      kernels::LayerNormGrads<T> to;
       if (tape.wants_grad(scale) || tape.wants_grad(bias)) {
         // One pass gives both; the sum that nobody wants goes to memory nobody reads.
         const auto sums = [&](const Tensor& p) {
@@ -31,15 +32,16 @@ Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, doub
                                      : tape.arena().empty(p.shape(), p.dtype()))
               .template data<T>();
         };
-        kernels::layer_norm_backward_params(backend, x.data<const T>(), stats.data<const T>(),
-                                            dy.data<const T>(), sums(scale), sums(bias), size);
+        to.dscale = sums(scale);
+        to.dbias = sums(bias);
       }
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
-        kernels::layer_norm_backward_input(backend, x.data<const T>(), scale.data<const T>(),
-                                           stats.data<const T>(), dy.data<const T>(),
-                                           dx.grad.data<T>(), size, dx.write);
+        to.dx = dx.grad.data<T>();
+        to.write = dx.write;
       }
+      kernels::layer_norm_backward(backend, x.data<const T>(), scale.data<const T>(),
+                                   stats.data<const T>(), dy.data<const T>(), size, to);
     });
   });
   return y;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "engine/core/parallel.h"
@@ -38,57 +39,66 @@ void layer_norm_forward(Cpu, const T* x, const T* scale, const T* bias, T* y, T*
   });
 }
 
+namespace {
+
+// One row: x, dy and (mean, rstd) of it.
 template <class T>
-void layer_norm_backward_input(Cpu, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                               RowsCols size, GradWrite write) {
-  const int64_t cols = size.cols;
-  const T share = T(1) / static_cast<T>(cols);
-  parallel_for(size.rows, rows_per_grain(cols), [=](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T *in = x + r * cols, *g = dy + r * cols;
-      const Packet<T> mean = set(stats[2 * r]), rstd = set(stats[2 * r + 1]);
-      Packet<T> sum_g = set(T(0)), sum_gn = set(T(0));
-      simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
-        const Packet<T> gs = simd::mul(load_n(g + i, n), load_n(scale + i, n));
-        const Packet<T> norm = simd::mul(simd::sub(load_n(in + i, n), mean), rstd);
-        sum_g = simd::add(sum_g, gs);  // missing lanes: gs is 0 there, whatever norm is
-        sum_gn = simd::fma(gs, norm, sum_gn);
-      });
-      const Packet<T> mean_g = set(T(share * simd::sum_lanes<T>(sum_g)));
-      const Packet<T> mean_gn = set(T(share * simd::sum_lanes<T>(sum_gn)));
-      simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
-        const Packet<T> gs = simd::mul(load_n(g + i, n), load_n(scale + i, n));
-        const Packet<T> norm = simd::mul(simd::sub(load_n(in + i, n), mean), rstd);
-        const Packet<T> inner = simd::sub(simd::sub(gs, mean_g), simd::mul(norm, mean_gn));
-        simd::put_n(dx + r * cols + i, simd::mul(inner, rstd), n, write == GradWrite::kAccumulate);
-      });
-    }
-  });
-}
+struct NormRow {
+  const T *in, *g;
+  Packet<T> mean, rstd;
+  int64_t cols;
+
+  Packet<T> norm(int64_t i, int64_t n) const {
+    return simd::mul(simd::sub(load_n(in + i, n), mean), rstd);
+  }
+  void add_to_params(T* dscale, T* dbias) const {
+    simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
+      simd::store_n(dscale + i, simd::fma(load_n(g + i, n), norm(i, n), load_n(dscale + i, n)), n);
+      simd::store_n(dbias + i, simd::add(load_n(g + i, n), load_n(dbias + i, n)), n);
+    });
+  }
+  void input_gradient(const T* scale, T* dx, bool add) const {
+    const T share = T(1) / static_cast<T>(cols);
+    Packet<T> sum_g = set(T(0)), sum_gn = set(T(0));
+    simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
+      const Packet<T> gs = simd::mul(load_n(g + i, n), load_n(scale + i, n));
+      sum_g = simd::add(sum_g, gs);  // missing lanes: gs is 0 there, whatever norm is
+      sum_gn = simd::fma(gs, norm(i, n), sum_gn);
+    });
+    const Packet<T> mean_g = set(T(share * simd::sum_lanes<T>(sum_g)));
+    const Packet<T> mean_gn = set(T(share * simd::sum_lanes<T>(sum_gn)));
+    simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
+      const Packet<T> gs = simd::mul(load_n(g + i, n), load_n(scale + i, n));
+      const Packet<T> inner = simd::sub(simd::sub(gs, mean_g), simd::mul(norm(i, n), mean_gn));
+      simd::put_n(dx + i, simd::mul(inner, rstd), n, add);
+    });
+  }
+};
+
+}  // namespace
 
 template <class T>
-void layer_norm_backward_params(Cpu, const T* x, const T* stats, const T* dy, T* dscale, T* dbias,
-                                RowsCols size) {
+void layer_norm_backward(Cpu, const T* x, const T* scale, const T* stats, const T* dy,
+                         RowsCols size, const LayerNormGrads<T>& to) {
   const int64_t cols = size.cols;
-  T* partial = workspace<T>(0, kReduceChunks * 2 * cols);  // (chunk, dscale | dbias, cols)
+  const bool params = to.dscale != nullptr, add = to.write == GradWrite::kAccumulate;
+  // (chunk, dscale | dbias, cols)
+  T* partial = params ? workspace<T>(0, kReduceChunks * 2 * cols) : nullptr;
   parallel_tasks(kReduceChunks, [=](int64_t chunk) {
-    T *ds = partial + chunk * 2 * cols, *db = ds + cols;
-    std::fill(ds, ds + 2 * cols, T(0));
+    T* const ds = params ? partial + chunk * 2 * cols : nullptr;
+    if (params) std::fill(ds, ds + 2 * cols, T(0));
     const ChunkRange rows = reduce_chunk(size.rows, chunk);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      const T *in = x + r * cols, *g = dy + r * cols;
-      const Packet<T> mean = set(stats[2 * r]), rstd = set(stats[2 * r + 1]);
-      simd::for_lanes<T>(cols, [&](int64_t i, int64_t n) {
-        const Packet<T> norm = simd::mul(simd::sub(load_n(in + i, n), mean), rstd);
-        simd::store_n(ds + i, simd::fma(load_n(g + i, n), norm, load_n(ds + i, n)), n);
-        simd::store_n(db + i, simd::add(load_n(g + i, n), load_n(db + i, n)), n);
-      });
+      const NormRow<T> row{x + r * cols, dy + r * cols, set(stats[2 * r]), set(stats[2 * r + 1]),
+                           cols};
+      if (params) row.add_to_params(ds, ds + cols);
+      if (to.dx != nullptr) row.input_gradient(scale, to.dx + r * cols, add);
     }
   });
-  for (int64_t chunk = 0; chunk < kReduceChunks; ++chunk) {
+  for (int64_t chunk = 0; params && chunk < kReduceChunks; ++chunk) {
     const T* ds = partial + chunk * 2 * cols;
-    for (int64_t c = 0; c < cols; ++c) dscale[c] += ds[c];
-    for (int64_t c = 0; c < cols; ++c) dbias[c] += ds[cols + c];
+    for (int64_t c = 0; c < cols; ++c) to.dscale[c] += ds[c];
+    for (int64_t c = 0; c < cols; ++c) to.dbias[c] += ds[cols + c];
   }
 }
 
@@ -96,13 +106,9 @@ template void layer_norm_forward(Cpu, const float*, const float*, const float*, 
                                  RowsCols, double);
 template void layer_norm_forward(Cpu, const double*, const double*, const double*, double*, double*,
                                  RowsCols, double);
-template void layer_norm_backward_input(Cpu, const float*, const float*, const float*, const float*,
-                                        float*, RowsCols, GradWrite);
-template void layer_norm_backward_input(Cpu, const double*, const double*, const double*,
-                                        const double*, double*, RowsCols, GradWrite);
-template void layer_norm_backward_params(Cpu, const float*, const float*, const float*, float*,
-                                         float*, RowsCols);
-template void layer_norm_backward_params(Cpu, const double*, const double*, const double*, double*,
-                                         double*, RowsCols);
+template void layer_norm_backward(Cpu, const float*, const float*, const float*, const float*,
+                                  RowsCols, const LayerNormGrads<float>&);
+template void layer_norm_backward(Cpu, const double*, const double*, const double*, const double*,
+                                  RowsCols, const LayerNormGrads<double>&);
 
 }  // namespace engine::kernels

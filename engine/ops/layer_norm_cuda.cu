@@ -195,9 +195,11 @@ void layer_norm_forward(Cuda on, const T* x, const T* scale, const T* bias, T* y
   check_cuda(cudaGetLastError());
 }
 
+namespace {
+
 template <class T>
-void layer_norm_backward_input(Cuda on, const T* x, const T* scale, const T* stats, const T* dy,
-                               T* dx, RowsCols size, GradWrite write) {
+void backward_input(Cuda on, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
+                    RowsCols size, GradWrite write) {
   if (size.rows == 0) return;
   const bool add = write == GradWrite::kAccumulate;
   const bool packed = packable<T>(size.cols, x, scale, dy, dx);
@@ -213,8 +215,8 @@ void layer_norm_backward_input(Cuda on, const T* x, const T* scale, const T* sta
 }
 
 template <class T>
-void layer_norm_backward_params(Cuda on, const T* x, const T* stats, const T* dy, T* dscale,
-                                T* dbias, RowsCols size) {
+void backward_params(Cuda on, const T* x, const T* stats, const T* dy, T* dscale, T* dbias,
+                     RowsCols size) {
   if (size.rows == 0) return;
   const int64_t bytes = kChunks * 2 * size.cols * static_cast<int64_t>(sizeof(T));
   T* partial = static_cast<T*>(cuda_workspace(bytes));
@@ -227,17 +229,22 @@ void layer_norm_backward_params(Cuda on, const T* x, const T* stats, const T* dy
   check_cuda(cudaGetLastError());
 }
 
+}  // namespace
+
+template <class T>
+void layer_norm_backward(Cuda on, const T* x, const T* scale, const T* stats, const T* dy,
+                         RowsCols size, const LayerNormGrads<T>& to) {
+  if (to.dscale != nullptr) backward_params(on, x, stats, dy, to.dscale, to.dbias, size);
+  if (to.dx != nullptr) backward_input(on, x, scale, stats, dy, to.dx, size, to.write);
+}
+
 template void layer_norm_forward(Cuda, const float*, const float*, const float*, float*, float*,
                                  RowsCols, double);
 template void layer_norm_forward(Cuda, const double*, const double*, const double*, double*,
                                  double*, RowsCols, double);
-template void layer_norm_backward_input(Cuda, const float*, const float*, const float*,
-                                        const float*, float*, RowsCols, GradWrite);
-template void layer_norm_backward_input(Cuda, const double*, const double*, const double*,
-                                        const double*, double*, RowsCols, GradWrite);
-template void layer_norm_backward_params(Cuda, const float*, const float*, const float*, float*,
-                                         float*, RowsCols);
-template void layer_norm_backward_params(Cuda, const double*, const double*, const double*, double*,
-                                         double*, RowsCols);
+template void layer_norm_backward(Cuda, const float*, const float*, const float*, const float*,
+                                  RowsCols, const LayerNormGrads<float>&);
+template void layer_norm_backward(Cuda, const double*, const double*, const double*, const double*,
+                                  RowsCols, const LayerNormGrads<double>&);
 
 }  // namespace engine::kernels

@@ -13,19 +13,19 @@ template <class T>
 void layer_norm_forward(Cuda, const T* x, const T* scale, const T* bias, T* y, T* stats,
                         RowsCols size, double eps);
 
+// Where gradients go; null: not wanted.
 template <class T>
-void layer_norm_backward_input(Cpu, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                               RowsCols size, GradWrite write);
-template <class T>
-void layer_norm_backward_input(Cuda, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                               RowsCols size, GradWrite write);
+struct LayerNormGrads {
+  T* dx = nullptr;  // (rows, cols)
+  GradWrite write = GradWrite::kOverwrite;
+  T *dscale = nullptr, *dbias = nullptr;  // (cols), added to; both or neither
+};
 
-// Adds to dscale and dbias (cols).
 template <class T>
-void layer_norm_backward_params(Cpu, const T* x, const T* stats, const T* dy, T* dscale, T* dbias,
-                                RowsCols size);
+void layer_norm_backward(Cpu, const T* x, const T* scale, const T* stats, const T* dy,
+                         RowsCols size, const LayerNormGrads<T>& to);
 template <class T>
-void layer_norm_backward_params(Cuda, const T* x, const T* stats, const T* dy, T* dscale, T* dbias,
-                                RowsCols size);
+void layer_norm_backward(Cuda, const T* x, const T* scale, const T* stats, const T* dy,
+                         RowsCols size, const LayerNormGrads<T>& to);
 
 }  // namespace engine::kernels

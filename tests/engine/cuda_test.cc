@@ -199,11 +199,9 @@ void check_layer_norm(Device device) {
         db({size.cols}, dtype, device);
     const auto backward = [&](GradWrite write) {
       on_device(device, [&](auto backend) {
-        kernels::layer_norm_backward_input(backend, in.data<const T>(), w.data<const T>(),
-                                           stats.data<const T>(), g.data<const T>(), dx.data<T>(),
-                                           size, write);
-        kernels::layer_norm_backward_params(backend, in.data<const T>(), stats.data<const T>(),
-                                            g.data<const T>(), dw.data<T>(), db.data<T>(), size);
+        kernels::layer_norm_backward<T>(backend, in.data<const T>(), w.data<const T>(),
+                                        stats.data<const T>(), g.data<const T>(), size,
+                                        {dx.data<T>(), write, dw.data<T>(), db.data<T>()});
       });
     };
     on_device(device, [&](auto backend) {

@@ -104,12 +104,13 @@ void bench_rows() {
                                    stats.data<float>(), size, 1e-6);
               }));
   report_rows("layer_norm backward input", size, 3, time_ms([&](engine::Cuda on) {
-                layer_norm_backward_input(on, in, w, s, y.data<const float>(), dx.data<float>(),
-                                          size, GradWrite::kOverwrite);
+                layer_norm_backward<float>(on, in, w, s, y.data<const float>(), size,
+                                           {.dx = dx.data<float>()});
               }));
   report_rows("layer_norm backward params", size, 2, time_ms([&](engine::Cuda on) {
-                layer_norm_backward_params(on, in, s, y.data<const float>(), dscale.data<float>(),
-                                           dbias.data<float>(), size);
+                layer_norm_backward<float>(
+                    on, in, w, s, y.data<const float>(), size,
+                    {.dscale = dscale.data<float>(), .dbias = dbias.data<float>()});
               }));
 }
 

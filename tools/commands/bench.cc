@@ -17,12 +17,6 @@
 namespace tools {
 namespace {
 
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t n = values.size();
-  return n % 2 != 0 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
-
 // The step by op, slowest first; the last line sums to the step.
 void print_ops(const engine::OpTimes& times, double total_s, int64_t steps, std::ostream& out) {
   std::vector<engine::OpTimes::Row> rows;

@@ -1,5 +1,7 @@
 #include "tools/commands/bench_config.h"
 
+#include <algorithm>
+
 namespace tools {
 
 train::Config bench_config(const Options& options) {
@@ -10,6 +12,16 @@ train::Config bench_config(const Options& options) {
   if (config.train.steps == 0) config.train.steps = 1000;
   train::validate(config);
   return config;
+}
+
+int64_t views_at_a_time(const train::Config& config) {
+  return config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t n = values.size();
+  return n % 2 != 0 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
 
 }  // namespace tools

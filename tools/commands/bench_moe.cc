@@ -1,6 +1,5 @@
 #include "tools/commands/bench_moe.h"
 
-#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "moe/moe_layer.h"
 #include "moe/soft_moe.h"
 #include "nn/layers.h"
+#include "tools/commands/bench_config.h"
 #include "train/model.h"
 
 namespace tools {
@@ -17,11 +17,6 @@ namespace {
 
 using engine::Buffer;
 using engine::Tensor;
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<int64_t>(values.size() / 2));
-  return values[values.size() / 2];
-}
 
 // Tokens and what comes back for them.
 struct Tokens {
@@ -103,8 +98,7 @@ MoeBesideDense measure(Layer& layer, const moe::VmoeConfig& c, int64_t views, do
 MoeBesideDense measure_moe_beside_dense(const train::Config& config, double seconds) {
   const moe::VmoeConfig c = train::vmoe_config(config);
   const nn::VitConfig& vit = c.vit;
-  const int64_t views =
-      config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
+  const int64_t views = views_at_a_time(config);
   if (c.moe.chooser == moe::Chooser::kSoft) {
     moe::SoftMoeLayer layer(0, vit.width, vit.mlp, vit.tokens(), c.moe, vit.gelu);
     return measure(layer, c, views, seconds);

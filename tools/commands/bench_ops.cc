@@ -37,15 +37,10 @@ struct Product {
   engine::Precision precision = engine::Precision::kF32;
 };
 
-// Views that pass through the model at a time.
-int64_t views_of(const train::Config& config) {
-  return config.train.micro_batch > 0 ? config.train.micro_batch : config.train.batch;
-}
-
 std::vector<Product> products_of(const train::Config& config) {
   const moe::VmoeConfig c = train::vmoe_config(config);
   const nn::VitConfig& vit = c.vit;
-  const int64_t views = views_of(config), tokens = views * vit.tokens(), w = vit.width;
+  const int64_t views = views_at_a_time(config), tokens = views * vit.tokens(), w = vit.width;
   const auto with_experts = static_cast<int64_t>(c.moe_layers.size());
   std::vector<Product> all = {{"patch embedding", views * vit.patches(), w,
                                vit.patch * vit.patch * vit.channels, 0, 1, false},
@@ -104,8 +99,7 @@ double median_time(double seconds, const std::function<void()>& call) {
     call();
     times.push_back(engine::OpTimes::now_s() - begin);
   }
-  std::ranges::nth_element(times, times.begin() + static_cast<int64_t>(times.size() / 2));
-  return times[times.size() / 2];
+  return median(times);
 }
 
 struct Rates {
@@ -194,11 +188,7 @@ OpSeconds measure_op(const engine::Shape& in, double seconds, const Build& build
     forward.push_back(middle - begin);
     backward.push_back(engine::OpTimes::now_s() - again);
   }
-  const auto middle_of = [](std::vector<double>& v) {
-    std::ranges::nth_element(v, v.begin() + static_cast<int64_t>(v.size() / 2));
-    return v[v.size() / 2];
-  };
-  return {middle_of(forward), middle_of(backward)};
+  return {median(forward), median(backward)};
 }
 
 std::string line(const char* format, auto... values) {
@@ -240,7 +230,7 @@ void describe_ops(const train::Config& config, double seconds, double memory, st
                   nlohmann::json& all) {
   const nn::VitConfig vit = train::vmoe_config(config).vit;
   const engine::Precision precision = train::vmoe_config(config).precision;
-  const int64_t views = views_of(config), t = vit.tokens(), w = vit.width;
+  const int64_t views = views_at_a_time(config), t = vit.tokens(), w = vit.width;
   const Buffer scale = numbers({w}, 6), bias = numbers({w}, 7);
   const OpSeconds norm = measure_op({views * t, w}, seconds, [&](auto& tape, const auto& x) {
     return engine::layer_norm(x, tape.input(scale.tensor()), tape.input(bias.tensor()));
@@ -295,7 +285,7 @@ int bench_ops(const Options& options) {
   nlohmann::json all = {{"recipe", config.recipe},
                         {"threads", engine::num_threads()},
                         {"precision", config.train.precision},
-                        {"views", views_of(config)},
+                        {"views", views_at_a_time(config)},
                         {"bf16", engine::kernels::bf16_method()},
                         {"peak_gflops", peak},
                         {"memory_gb_s", memory},
