@@ -74,7 +74,7 @@ class RngKey {
         philox({static_cast<uint32_t>(i >> 1), static_cast<uint32_t>(i >> 33), 0, 0}, key_);
     return (i & 1) != 0 ? (uint64_t{r[2]} << 32 | r[3]) : (uint64_t{r[0]} << 32 | r[1]);
   }
-  // out[j] = bits(first + j) for all of out, several times as fast.
+  // out[j] = bits(first + j) for all of out, several times as fast; first + j stays below 2^64.
   void bits(uint64_t first, std::span<uint64_t> out) const;
   // Uniform in (0, 1).
   constexpr double uniform(uint64_t i) const { return uniform_from_bits(bits(i)); }

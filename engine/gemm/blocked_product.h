@@ -26,12 +26,17 @@ inline constexpr int64_t kMinRows = 48;
 // Panels that are gone through for each strip of rows: they stay in the second cache.
 inline constexpr int64_t kGroupBytes = 768 << 10;
 
+// How many panels go together at most.
+template <class T, class Tile>
+int64_t most_together(int64_t depth) {
+  const int64_t bytes = depth * Tile::kCols * static_cast<int64_t>(sizeof(T));
+  return std::max<int64_t>(1, kGroupBytes / std::max<int64_t>(1, bytes));
+}
 // How many of `panels` go together, in equal groups.
 template <class T, class Tile>
 int64_t panels_together(int64_t panels, int64_t depth) {
-  const int64_t bytes = depth * Tile::kCols * static_cast<int64_t>(sizeof(T));
-  const int64_t most = std::max<int64_t>(1, kGroupBytes / std::max<int64_t>(1, bytes));
-  return pieces_of(panels, std::max<int64_t>(1, pieces_of(panels, most)));
+  const int64_t groups = pieces_of(panels, most_together<T, Tile>(depth));
+  return pieces_of(panels, std::max<int64_t>(1, groups));
 }
 
 // g++ says that Packet's alignment does not count in a template's argument; here it does not
@@ -248,7 +253,8 @@ bool packs_strips(const Operand<T>& a, int64_t panels) {
 template <class T, class Tile>
 void prepare_packing(int64_t panels) {
   constexpr int64_t kLine = 64 / sizeof(T);
-  workspace<T>(1, panels_together<T, Tile>(panels, kDepth) * kDepth * Tile::kCols);
+  // A last cut of fewer panels may put more of them together.
+  workspace<T>(1, std::min(panels, most_together<T, Tile>(kDepth)) * kDepth * Tile::kCols);
   workspace<T>(2, std::max<int64_t>(kLine, Tile::kRows) * kDepth);
 }
 

@@ -7,7 +7,6 @@
 #include "engine/core/op_times.h"
 #include "engine/core/rng.h"
 #include "moe/moe_layer.h"
-#include "moe/soft_moe.h"
 #include "nn/layers.h"
 #include "tools/commands/bench_config.h"
 #include "train/model.h"
@@ -31,19 +30,20 @@ struct Tokens {
 };
 
 // A layer with its parameters and a step's memory of its own.
-template <class Layer>
 class Timed {
  public:
+  template <class Layer>
   explicit Timed(Layer& layer) : tape_(arena_) {
     nn::Binder(store_, 0, true).bind(layer, engine::Dtype::kF32);
   }
   // run(f, x): the layer's output.
   template <class Run>
-  void once(nn::Mode mode, engine::Precision precision, std::span<const int64_t> ids,
-            const Tokens& tokens, Run&& run) {
+  void once(engine::Precision precision, std::span<const int64_t> ids, const Tokens& tokens,
+            Run&& run) {
     tape_.clear();
     arena_.reset();
-    nn::Forward f{.tape = tape_, .mode = mode, .precision = precision, .sample_ids = ids};
+    nn::Forward f{
+        .tape = tape_, .mode = nn::Mode::kTrain, .precision = precision, .sample_ids = ids};
     const double begin = engine::OpTimes::now_s();
     const Tensor y = run(f, tape_.leaf(tokens.x.tensor(), tokens.dx.tensor()));
     const double middle = engine::OpTimes::now_s();
@@ -65,24 +65,27 @@ class Timed {
   std::vector<double> forward_, backward_;
 };
 
-template <class Layer>
-MoeBesideDense measure(Layer& layer, const moe::VmoeConfig& c, int64_t views, double seconds) {
+}  // namespace
+
+MoeBesideDense measure_moe_beside_dense(const train::Config& config, double seconds) {
+  const moe::VmoeConfig c = train::vmoe_config(config);
   const nn::VitConfig& vit = c.vit;
   MoeBesideDense out;
-  out.dense_hidden = vit.mlp * moe::slots_per_token(c.moe);
+  out.dense_hidden = vit.mlp * c.moe.top_k;
+  moe::MoeLayer layer(0, vit.width, vit.mlp, c.moe, vit.gelu);
   nn::Mlp mlp(vit.width, out.dense_hidden, vit.gelu);
-  Timed<Layer> sparse(layer);
-  Timed<nn::Mlp> dense(mlp);
+  Timed sparse(layer), dense(mlp);
+  const int64_t views = views_at_a_time(config);
   const Tokens tokens({views, vit.tokens(), vit.width});
   std::vector<int64_t> ids(static_cast<size_t>(views));
   std::iota(ids.begin(), ids.end(), 0);
   const double start = engine::OpTimes::now_s();
   for (int64_t i = 0; sparse.count() < 5 || engine::OpTimes::now_s() - start < seconds; ++i) {
-    sparse.once(nn::Mode::kTrain, c.precision, ids, tokens, [&](nn::Forward& f, const Tensor& x) {
+    sparse.once(c.precision, ids, tokens, [&](nn::Forward& f, const Tensor& x) {
       moe::Routing routing;
       return layer.forward(f, x, x, {}, routing);
     });
-    dense.once(nn::Mode::kTrain, c.precision, ids, tokens,
+    dense.once(c.precision, ids, tokens,
                [&](nn::Forward& f, const Tensor& x) { return mlp.forward(f, x, x); });
     if (i > 0) continue;
     sparse.forget();  // they take their memory
@@ -91,20 +94,6 @@ MoeBesideDense measure(Layer& layer, const moe::VmoeConfig& c, int64_t views, do
   out.moe = sparse.times();
   out.dense = dense.times();
   return out;
-}
-
-}  // namespace
-
-MoeBesideDense measure_moe_beside_dense(const train::Config& config, double seconds) {
-  const moe::VmoeConfig c = train::vmoe_config(config);
-  const nn::VitConfig& vit = c.vit;
-  const int64_t views = views_at_a_time(config);
-  if (c.moe.chooser == moe::Chooser::kSoft) {
-    moe::SoftMoeLayer layer(0, vit.width, vit.mlp, vit.tokens(), c.moe, vit.gelu);
-    return measure(layer, c, views, seconds);
-  }
-  moe::MoeLayer layer(0, vit.width, vit.mlp, c.moe, vit.gelu);
-  return measure(layer, c, views, seconds);
 }
 
 }  // namespace tools

@@ -16,7 +16,7 @@ struct MoeBesideDense {
 
 // One MoE layer of the recipe, with routing, dispatch and combine, and a dense MLP of as many
 // active multiplications, in turn on the same tokens for about `seconds`, at least five times each
-// after one that does not count. The recipe has MoE layers.
+// after one that does not count. For recipes whose tokens choose their experts.
 MoeBesideDense measure_moe_beside_dense(const train::Config& config, double seconds);
 
 }  // namespace tools

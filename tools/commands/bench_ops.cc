@@ -197,8 +197,9 @@ std::string line(const char* format, auto... values) {
   return text;
 }
 
-void describe_products(const std::vector<Product>& products, double seconds, double peak,
-                       std::string& text, nlohmann::json& all) {
+// Returns what all of them take of a step, in milliseconds.
+double describe_products(const std::vector<Product>& products, double seconds, double peak,
+                         std::string& text, nlohmann::json& all) {
   text +=
       "  product                  m     n     k   e   forward     dx     dw  GFLOP/s   of f32 "
       "peak\n";
@@ -223,7 +224,7 @@ void describe_products(const std::vector<Product>& products, double seconds, dou
          {"weight_gradient_gflops", r.weight}});
     step_ms += r.step_ms(p);
   }
-  all["products_of_step_ms"] = step_ms;
+  return step_ms;
 }
 
 void describe_ops(const train::Config& config, double seconds, double memory, std::string& text,
@@ -248,7 +249,8 @@ void describe_ops(const train::Config& config, double seconds, double memory, st
   const double work = 4e-9 * static_cast<double>(views * t * t) * static_cast<double>(w);
   text += line("  attention          forward %6.1f GFLOP/s        backward %6.1f GFLOP/s\n",
                work / attend.forward, 2 * work / attend.backward);
-  if (!train::moe_layer_indices(config).empty()) {
+  if (const moe::VmoeConfig c = train::vmoe_config(config);
+      !c.moe_layers.empty() && c.moe.chooser == moe::Chooser::kTokens) {
     const MoeBesideDense m = measure_moe_beside_dense(config, 4 * seconds);
     text += line("  moe layer          forward %6.1f ms             backward %6.1f ms\n",
                  m.moe.forward_ms, m.moe.backward_ms);
@@ -294,8 +296,9 @@ int bench_ops(const Options& options) {
     const int64_t rows = options.integer("rows", 1, int64_t{1} << 24);
     describe_products(products_of_rows(config, rows), seconds, peak, text, all);
   } else {
-    describe_products(products_of(config), seconds, peak, text, all);
-    text += line("  products of a step's layers: %.1f ms\n", double{all["products_of_step_ms"]});
+    const double step_ms = describe_products(products_of(config), seconds, peak, text, all);
+    all["products_of_step_ms"] = step_ms;
+    text += line("  products of a step's layers: %.1f ms\n", step_ms);
     describe_ops(config, seconds, memory, text, all);
   }
   write_result(options, config.recipe + ": " + text, all.dump());

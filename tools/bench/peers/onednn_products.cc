@@ -132,8 +132,9 @@ double part_rate(const json& product, int part, bool bf16) {
 
 json run_ours(const std::string& program, const std::string& options, const char* precision,
               int threads) {
-  const std::string command = "'" + program + "' bench ops --seconds 6 --json - --threads " +
-                              std::to_string(threads) + " " + options +
+  // The last of options that are given twice counts.
+  const std::string command = "'" + program + "' bench ops " + options +
+                              " --seconds 6 --json - --threads " + std::to_string(threads) +
                               " --set train.precision=" + precision;
   std::FILE* pipe = popen(command.c_str(), "r");
   std::string text;
@@ -145,7 +146,12 @@ json run_ours(const std::string& program, const std::string& options, const char
     std::fprintf(stderr, "onednn_products: %s does not run\n", command.c_str());
     std::exit(1);
   }
-  return json::parse(text);
+  json result = json::parse(text, nullptr, false);
+  if (!result.is_object()) {
+    std::fprintf(stderr, "onednn_products: %s prints no figures\n", command.c_str());
+    std::exit(1);
+  }
+  return result;
 }
 
 // All rates that were measured, of a product and part.
@@ -208,7 +214,11 @@ int main(int argc, char** argv) {
   const bool bf16 = std::string(argv[4]) == "both";
   std::string options, shown;
   for (int i = 5; i < argc; ++i) {
-    options += " '" + std::string(argv[i]) + "'";
+    options += " '";
+    for (const char* c = argv[i]; *c != 0; ++c) {
+      options += *c == '\'' ? std::string("'\\''") : std::string(1, *c);
+    }
+    options += "'";
     shown += std::string(argv[i]) + " ";
   }
   omp_set_num_threads(threads);
@@ -236,6 +246,6 @@ int main(int argc, char** argv) {
     }
     std::printf("\n");
   }
-  if (options.find("'--rows'") == std::string::npos) print_step(all, bf16, ours_f32["views"]);
+  if (ours_f32.contains("products_of_step_ms")) print_step(all, bf16, ours_f32["views"]);
   return 0;
 }

@@ -5,7 +5,7 @@
 #   -n        runs of each, default 5
 #   -t        default all
 #   -p        default both: f32, and bf16, which is slow where there is no AMX
-#   OPTIONS   default --recipe cifar10-small-prc; for example --recipe NAME --set train.batch=128 --rows 64
+#   OPTIONS   without --recipe cifar10-small-prc; for example --recipe NAME --set train.batch=128 --rows 64
 #
 # Needs the release build and Debian's libdnnl-dev.
 set -euo pipefail
@@ -30,12 +30,10 @@ while (($# > 0)); do
     *) break ;;
   esac
 done
-if ((pairs < 1 || threads < 1)) || [[ $precision != f32 && $precision != both ]]; then
+count='^[1-9][0-9]{0,3}$'
+if ! [[ $pairs =~ $count && $threads =~ $count && $precision =~ ^(f32|both)$ ]]; then
   usage >&2
   exit 2
-fi
-if (($# == 0)); then
-  set -- --recipe cifar10-small-prc
 fi
 program=$PWD/build/release/robustmoe
 [[ -x $program ]] || { echo "products.sh: no $program; build it first (tools/setup.sh, then cmake)" >&2; exit 1; }
@@ -43,4 +41,4 @@ program=$PWD/build/release/robustmoe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 g++ -std=c++20 -O2 -fopenmp tools/bench/peers/onednn_products.cc -o "$work/onednn_products" -ldnnl
-"$work/onednn_products" "$program" "$pairs" "$threads" "$precision" "$@"
+"$work/onednn_products" "$program" "$pairs" "$threads" "$precision" --recipe cifar10-small-prc "$@"

@@ -39,14 +39,16 @@ def main():
     options = options.parse_args()
     if set(options.without) == set(PEERS):
         sys.exit("train_step.py: --without names every peer, expected one to be left")
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= options.threads <= len(cores):
+        sys.exit(f"train_step.py: --threads is {options.threads}, expected 1 to {len(cores)}")
     contenders = {}
     precisions = ["f32", "bf16"] if options.precision == "both" else [options.precision]
     for precision in precisions:
         ours = [options.program, "bench", "train", "--recipe", "cifar10-small-prc", "--json", "-",
                 "--threads", str(options.threads), "--set", f"train.precision={precision}"]
         torch = [sys.executable, str(HERE / "torch_step.py"), "--threads", str(options.threads)]
-        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:options.threads])
-        jax = ["taskset", "-c", cores, sys.executable, str(HERE / "jax_step.py")]
+        jax = ["taskset", "-c", ",".join(map(str, cores[:options.threads])), sys.executable, str(HERE / "jax_step.py")]
         flags = ["--bf16"] if precision == "bf16" else []
         commands = [torch + flags, torch + flags + ["--compile"], jax + flags]
         contenders[precision, "ours"] = ours
