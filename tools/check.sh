@@ -88,7 +88,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$}*-])/(?:home|root|Users|work|mnt|scratch)
 FOREIGN_MACRO = re.compile(r"(DOCTEST|STB|STBI|EIGEN|TOML|CXXOPTS|JSON|_GNU)_")
 GOLDEN_LIMIT_BYTES = 5 * 1000 * 1000
 CODE = (".h", ".cuh", ".cc", ".cpp", ".cu")
-TEXT = CODE + (".md", ".sh", ".py", ".cmake", ".toml", ".json", ".txt")
+TEXT = CODE + (".md", ".sh", ".py", ".cmake", ".toml", ".json", ".txt", ".html", ".css", ".js")
 
 problems = []
 golden_bytes = 0

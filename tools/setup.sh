@@ -4,9 +4,10 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tools/setup.sh [--data] [--check]
+usage: tools/setup.sh [--data] [--check] [--browser]
   --data    also install the data set of the quickstart (dataset-fashion-mnist)
   --check   also install what tools/check.sh and the clang builds need
+  --browser also install what the test of the router report's page needs
 TEXT
 }
 
@@ -20,6 +21,7 @@ while (($# > 0)); do
     --data) packages+=(dataset-fashion-mnist) ;;
     # git and python3 belong to the checks alone: they list and measure the sources.
     --check) packages+=(clang clang-format clang-tidy libclang-rt-dev libomp-dev git python3) ;;
+    --browser) packages+=(chromium chromium-driver python3 python3-selenium) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac

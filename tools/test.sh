@@ -163,10 +163,42 @@ run_binary() {
   fi
 }
 
+# The router report in a browser, where there is one. It tests scripts, not the program, so once is
+# enough: not with sanitizers, for one folder or for cases of some name.
+run_browser() {
+  local script=tests/tools/report_browser_test.py log=$logs/report_browser.log
+  local start=$SECONDS status=0 python=python3 summary
+  # Debian's selenium belongs to Debian's Python.
+  if ! "$python" -c 'import selenium' 2>/dev/null && [[ -x /usr/bin/python3 ]]; then
+    python=/usr/bin/python3
+  fi
+  if command -v "$python" >/dev/null; then
+    "$python" "$script" "$build_dir/robustmoe" </dev/null >"$log" 2>&1 || status=$?
+  else
+    echo "0 passed, 0 failed, 1 skipped" >"$log"
+  fi
+  summary=$(tail -n 1 "$log" |
+    sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p')
+  local p=0 f=0 s=0
+  read -r p f s <<<"${summary:-0 1 0}"
+  if ((status != 0 && f == 0)); then f=1; fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s)) ran=$((ran + p + f))
+  local counts="$p passed, $f failed, $s skipped"
+  if ((f == 0)); then
+    echo "ok       $script: $counts, $((SECONDS - start)) s"
+  else
+    tail -n 200 "$log"
+    echo "FAILED   $script: $counts ($log)"
+  fi
+}
+
 run_start=$SECONDS
 for name in "${names[@]}"; do
   run_binary "$name"
 done
+if [[ -z $only && -z $filter && $preset != dev && $preset != tsan ]]; then
+  run_browser
+fi
 echo "tests ($preset${threads:+, $threads threads}): $((SECONDS - run_start)) s"
 
 # With a filter one binary may well hold no such case, but not all of them.

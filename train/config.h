@@ -108,6 +108,7 @@ struct Config {
   };
   struct Log {
     int64_t every = 50;
+    int64_t s_matrices = 64;
   };
 
   Model model;

@@ -284,6 +284,11 @@ void list_outputs(Listing& to, Config& c) {
   to.group("log");
   to.integer("every", c.log.every, {1, 9007199254740991.0}, "Steps between lines of the log.",
              Resume::kMayDiffer);
+  to.integer(
+      "s_matrices", c.log.s_matrices, {0, 100000},
+      "How many times in a run, evenly apart, PRC's S of each MoE layer goes to metrics.jsonl; "
+      "needs two views.",
+      Resume::kMayDiffer);
 }
 
 }  // namespace

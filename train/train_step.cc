@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "moe/prc_loss.h"
 #include "train/schedule.h"
 
 namespace train {
@@ -55,6 +56,18 @@ void TrainStep::count(const ViewLabels& labels, int64_t begin) {
   }
 }
 
+// Of the pairs that PRC compares, or would.
+void TrainStep::add_pairs(const Tensor& match) {
+  for (size_t l = 0; l < output_.routings.size(); ++l) {
+    const moe::Routing& r = output_.routings[l];
+    if (r.soft) continue;
+    const moe::TokenPairs pairs =
+        moe::make_pairs(tape_, match, r.tokens, r.class_token, config_.prc.class_token, nullptr);
+    matrices_[l].add(pairs.left.data<const int32_t>(), pairs.right.data<const int32_t>(),
+                     pairs.count, r.clean.data<const float>());
+  }
+}
+
 void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end) {
   tape_.clear();
   arena_.reset();
@@ -71,14 +84,16 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
                                        : tape_.input(all.rows(begin, end));
   const Tensor targets = mixer_.softens() ? mixer_.targets(arena_, labels, begin, end)
                                           : labels_of(batch).rows(begin, end);
+  const bool looks = looks_at_pairs_ && config_.data.two_view;
   const Tensor match =
-      objective_.compares_pairs() ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
+      objective_.compares_pairs() || looks ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.vmoe.forward(f, images, output_);
   LossTerms terms;
   const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
   result_.loss.add(terms);
   count(labels, begin);
+  if (looks) add_pairs(match);
   tape_.backward(loss, Tensor(&seed_gradient_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
 }
 
@@ -99,12 +114,22 @@ const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
   result_.correct = 0;
   for (LayerLoad& load : result_.layers) {
     std::ranges::fill(load.tokens, 0);
-    load.choices = load.dropped = 0;
+    load.choices = load.dropped = load.pairs = 0;
+    load.s.clear();
+  }
+  matrices_.clear();
+  if (looks_at_pairs_) {
+    matrices_.assign(result_.layers.size(), ConsistencyMatrix(config_.moe.experts));
   }
   if (mixer_.softens()) mixer_.draw(step, batch.views);
   const int64_t micro = config_.train.micro_batch > 0 ? config_.train.micro_batch : batch.views;
   for (int64_t begin = 0; begin < batch.views; begin += micro) {
     micro_batch(batch, step, begin, std::min(batch.views, begin + micro));
+  }
+  for (size_t l = 0; l < matrices_.size(); ++l) {
+    if (matrices_[l].pairs() == 0) continue;
+    result_.layers[l].pairs = matrices_[l].pairs();
+    result_.layers[l].s = matrices_[l].matrix();
   }
   result_.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result_.gradient_norm)) {

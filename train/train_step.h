@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/core/tape.h"
+#include "train/audit/consistency.h"
 #include "train/mix.h"
 #include "train/model.h"
 #include "train/objective.h"
@@ -15,6 +16,10 @@ struct LayerLoad {
   int64_t layer = 0;
   std::vector<int64_t> tokens;  // (E) choices served by each expert
   int64_t choices = 0, dropped = 0;
+  // PRC's S (moe/prc_loss.h) over the step's true pairs of tokens, (E, E); only where look_at_pairs
+  // was asked for and the batch has two views, else empty.
+  std::vector<double> s;
+  int64_t pairs = 0;
 };
 
 struct StepResult {
@@ -43,12 +48,15 @@ class TrainStep {
   Optimizer& optimizer() { return optimizer_; }
   // Bytes of activations and their gradients at the peak so far.
   int64_t activation_bytes() const { return arena_.bytes_peak(); }
+  // From now on StepResult has S of every layer; the weights stay the same bits.
+  void look_at_pairs(bool wanted) { looks_at_pairs_ = wanted; }
   // Adds the time of every op to `times` (null: stop).
   void profile(engine::OpTimes* times) { tape_.profile(times); }
 
  private:
   void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
   void count(const ViewLabels& labels, int64_t begin);
+  void add_pairs(const engine::Tensor& match);
   [[noreturn]] void report_non_finite(int64_t step, const char* what, double value) const;
 
   const Config config_;
@@ -62,6 +70,8 @@ class TrainStep {
   engine::Tape tape_;
   moe::VmoeOutput output_;
   StepResult result_;
+  bool looks_at_pairs_ = false;
+  std::vector<ConsistencyMatrix> matrices_;  // an MoE layer, of the step at hand
   std::vector<int64_t> sample_ids_;
   float seed_gradient_ = 1;
 };

@@ -154,6 +154,7 @@ void Trainer::start() {
   const MemoryPlan plan = plan_memory(config_, model_.params.count());
   check_fits(plan, available_memory());
   take_folder(resume_step);
+  if (first_step_ > 0 && first_step_ < steps_) log_event(first_step_, "resume", "");
   log_.line(
       "parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
       fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6, 1) +
@@ -214,6 +215,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
   log_.interval(line.str());
   for (const std::string& warning : RouterWatch::warnings(layers)) {
     log_.line("step " + std::to_string(next_step) + " warning: " + warning);
+    log_event(next_step, "warning", warning);
   }
 
   Fields fields{{"kind", std::string("train")},
@@ -245,6 +247,32 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
   metrics_->write(fields);
   in = Interval{};
   in.started_s = now_s();
+}
+
+bool Trainer::wants_s(int64_t next_step) const {
+  // steps * s_matrices may be beyond 64 bits; what matters is the same in f64 on every machine.
+  const double frames = static_cast<double>(config_.log.s_matrices) / static_cast<double>(steps_);
+  const auto frame = [frames](int64_t step) {
+    return std::floor(frames * static_cast<double>(step));
+  };
+  return config_.data.two_view && config_.log.s_matrices > 0 &&
+         (next_step == steps_ || frame(next_step) > frame(next_step - 1));
+}
+
+void Trainer::log_s(const StepResult& result, int64_t next_step) {
+  Fields fields{{"kind", std::string("s")}, {"step", next_step}};
+  for (const LayerLoad& layer : result.layers) {
+    if (layer.s.empty()) continue;
+    const std::string at = "block_" + std::to_string(layer.layer) + "_";
+    fields.emplace_back(at + "pairs", layer.pairs);
+    fields.emplace_back(at + "s", layer.s);
+  }
+  if (fields.size() > 2) metrics_->write(fields);
+}
+
+void Trainer::log_event(int64_t step, const std::string& event, const std::string& text) {
+  metrics_->write(
+      {{"kind", std::string("event")}, {"step", step}, {"event", event}, {"text", text}});
 }
 
 template <class F>
@@ -343,10 +371,12 @@ void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) 
     throw;
   }
   interval.wait_s += loader.wait_seconds() - wait;
+  step_.look_at_pairs(wants_s(step + 1));
   guarded([&] {
     const StepResult& result = step_.run(*batch, step);
     interval.add(result);
     watch_.add(result);
+    log_s(result, step + 1);
   });
   good_checkpoint_ = last_checkpoint_;
 }

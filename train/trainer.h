@@ -44,6 +44,10 @@ class Trainer {
   void load_newest();
   void take_folder(std::optional<int64_t> resume_step);
   void log_interval(Interval& interval, int64_t next_step);
+  // Is S of this step to be written? So many times a run as log.s_matrices says, and at its end.
+  bool wants_s(int64_t next_step) const;
+  void log_s(const StepResult& result, int64_t next_step);
+  void log_event(int64_t step, const std::string& event, const std::string& text);
   // False where a signal broke it off.
   bool evaluate_now(int64_t next_step);
   bool finish_evaluation();

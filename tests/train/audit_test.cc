@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "tests/support/bits.h"
+#include "tests/train/audit_dump.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 #include "train/audit/information.h"
@@ -21,6 +23,7 @@ using engine::ErrorKind;
 using engine::test::view;
 using train::AuditPair;
 using train::LayerFigures;
+using train::test::Dump;
 using train::test::error_of;
 using train::test::SmallModel;
 using train::test::TempFolder;
@@ -331,40 +334,6 @@ class HalfBlack final : public data::Dataset {
   const data::Dataset& base_;
 };
 
-// A dump read back, and everything counted again in the plainest way.
-struct Dump {
-  explicit Dump(const std::string& path) : file(path) {
-    for (const char* name :
-         {"image", "layer", "token", "view", "flat", "partner", "experts", "routed", "sweep.image",
-          "sweep.label", "sweep.prediction", "sweep.flat", "sweep.top1"}) {
-      columns[name] = read<int32_t>(name);
-    }
-    probabilities = read<float>("probabilities");
-    experts = file.find("probabilities")->shape[1];
-    top_k = file.find("experts")->shape[1];
-  }
-  template <class T>
-  std::vector<T> read(const std::string& name) const {
-    std::vector<T> values(static_cast<size_t>(file.find(name)->shape.numel()));
-    file.read(name, view(values, file.find(name)->shape));
-    return values;
-  }
-  // Experts of a row, most probable first.
-  std::vector<int> sorted(int64_t row) const {
-    std::vector<int> order;
-    for (int e = 0; e < experts; ++e) order.push_back(e);
-    const float* p = probabilities.data() + row * experts;
-    std::stable_sort(order.begin(), order.end(), [p](int a, int b) { return p[a] > p[b]; });
-    return order;
-  }
-  double p(int64_t row, int64_t e) const { return probabilities[row * experts + e]; }
-
-  train::SafetensorsFile file;
-  std::map<std::string, std::vector<int32_t>> columns;
-  std::vector<float> probabilities;
-  int64_t experts = 0, top_k = 0;
-};
-
 // How often which first experts met.
 struct Joint {
   double information(double n) {
@@ -387,6 +356,7 @@ struct Joint {
 void check_layer(const Dump& dump, const LayerFigures& f) {
   double n = 0, top1 = 0, top2 = 0, any = 0, first = 0, second = 0, rest = 0, dropped = 0;
   Joint joint;
+  std::vector<double> margins(20);
   std::vector<double> load(static_cast<size_t>(f.experts));
   std::vector<double> s(static_cast<size_t>(f.experts * f.experts));
   const auto& partner = dump.columns.at("partner");
@@ -408,6 +378,8 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
       first += dump.p(member, order[0]);
       second += dump.p(member, order[1]);
       for (int64_t e = 2; e < f.experts; ++e) rest += dump.p(member, order[e]);
+      const double margin = dump.p(member, order[0]) - dump.p(member, order[1]);
+      ++margins[std::min(19, static_cast<int>(20 * margin))];
       for (int64_t j = 0; j < dump.top_k; ++j) {
         CHECK(dump.columns.at("experts")[member * dump.top_k + j] == order[j]);
         ++load[order[j]];
@@ -422,6 +394,7 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
   const double e = static_cast<double>(f.experts);
   for (int64_t i = 0; i < f.experts * f.experts; ++i) {
     (i / f.experts == i % f.experts ? diagonal : off) += e / n * s[i];
+    CHECK(f.s[i] == Approx(e / n * s[i]));
   }
   const double choices = 2 * n * static_cast<double>(dump.top_k);
   double entropy = 0;
@@ -439,6 +412,7 @@ void check_layer(const Dump& dump, const LayerFigures& f) {
   CHECK(f.confidence_second == Approx(second / (2 * n)));
   CHECK(f.confidence_rest == Approx(rest / (2 * n)));
   CHECK(f.margin_mean == Approx((first - second) / (2 * n)));
+  CHECK(f.margin_histogram == margins);
   CHECK(f.s_diagonal_mean == Approx(diagonal / e));
   CHECK(f.s_offdiagonal_mean == Approx(off / (e * (e - 1))));
   CHECK(f.effective_experts == Approx(std::exp(entropy)));
@@ -471,6 +445,8 @@ void check_sweep(const Dump& dump, const train::AuditResult& result) {
         ++cases;
         flips += top1[(level * layers + l) * flat.size() + i] != top1[l * flat.size() + i];
       }
+      CHECK(std::accumulate(result.layers[l].class_expert.begin(),
+                            result.layers[l].class_expert.end(), 0.0) == cases);
       CHECK(figures.top1_flips[l] == Approx(flips / cases));
     }
   }

@@ -82,6 +82,70 @@ TEST_CASE("trainer: what a run leaves behind") {
   }
 }
 
+TEST_CASE("trainer: S of every layer, so many times a run, from the step's own pairs") {
+  const TempFolder folder;
+  const Settings prc = {"data.two_view=true",  "prc.form=paper",          "prc.lambda_diag=0.1",
+                        "prc.lambda_off=0.1",  "moe.importance_weight=0", "moe.load_weight=0",
+                        "train.micro_batch=0", "log.s_matrices=4"};
+  run(folder / "run", prc);
+  const auto steps = lines_of(folder / "run/metrics.jsonl", "train");
+  const auto frames = lines_of(folder / "run/metrics.jsonl", "s");
+  REQUIRE(frames.size() == 4);
+  for (size_t i = 0; i < 4; ++i) {
+    const int64_t step = frames[i]["step"];
+    CHECK(step == static_cast<int64_t>(3 * (i + 1)));
+    // The terms that the loss of this step logged, means over the layers.
+    double diagonal = 0, off = 0;
+    for (const char* key : {"block_0_s", "block_1_s"}) {
+      const auto s = frames[i][key].get<std::vector<double>>();
+      REQUIRE(s.size() == 16);
+      for (size_t k = 0; k < 16; ++k) {
+        if (k % 5 == 0) {
+          diagonal += (1 - s[k]) * (1 - s[k]) / 4 / 2;
+        } else {
+          off += s[k] * s[k] / 12 / 2;
+        }
+      }
+    }
+    const json& line = steps[static_cast<size_t>(step - 1)];
+    CHECK(diagonal == doctest::Approx(line["prc_diagonal"].get<double>()).epsilon(1e-5));
+    CHECK(off == doctest::Approx(line["prc_off_diagonal"].get<double>()).epsilon(1e-5));
+    CHECK(frames[i]["block_1_pairs"] == line["prc_pairs"]);
+  }
+  // Looking changes nothing; without two views there is nothing to look at.
+  Settings none = prc;
+  none.back() = "log.s_matrices=0";
+  run(folder / "none", none);
+  CHECK(lines_of(folder / "none/metrics.jsonl", "s").empty());
+  CHECK(tensors(file_of_step(folder / "none", 12, "model.safetensors")) ==
+        tensors(file_of_step(folder / "run", 12, "model.safetensors")));
+  run(folder / "single");
+  CHECK(lines_of(folder / "single/metrics.jsonl", "s").empty());
+}
+
+TEST_CASE("trainer: metrics name what happened: resumed runs, warnings") {
+  const TempFolder folder;
+  const std::string dir = folder / "run";
+  const Settings many = {"moe.top_k=1", "moe.experts=64"};  // most of which starve
+  CHECK(run(dir, many, {.stop = true}) == Outcome::kStopped);
+  CHECK(run(dir, many, {.resume = true}) == Outcome::kDone);
+  int64_t resumes = 0, warnings = 0;
+  for (const json& event : lines_of(dir + "/metrics.jsonl", "event")) {
+    if (event["event"] == "resume") {
+      ++resumes;
+      CHECK(event["step"] == 1);
+      continue;
+    }
+    CHECK(event["event"] == "warning");
+    ++warnings;
+    const std::string logged = "step " + std::to_string(event["step"].get<int64_t>()) +
+                               " warning: " + event["text"].get<std::string>();
+    CHECK_MESSAGE(contains(content_of(dir + "/log.txt"), logged), logged);
+  }
+  CHECK(resumes == 1);
+  CHECK(warnings > 0);
+}
+
 TEST_CASE("trainer: a log line sums up its interval") {
   const TempFolder folder;
   run(folder / "each");

@@ -1,12 +1,14 @@
 #include "tools/commands/checkpoint_input.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <sstream>
 
 #include "engine/core/error.h"
 #include "tools/commands/session.h"
+#include "train/checkpoint_json.h"
 #include "train/evaluate.h"
 #include "train/file_io.h"
 
@@ -29,8 +31,6 @@ void add_checkpoint_options(Options& options) {
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
 }
 
-namespace {
-
 data::SplitPart split_from(const Options& options) {
   try {
     return data::parse_split(options.get("split"));
@@ -46,7 +46,16 @@ void check_fit(const train::Config& config, const data::Info& info, const std::s
         " classes, but the model knows ", config.model.classes);
 }
 
-}  // namespace
+std::string model_crc32(const train::LoadedModel& loaded) {
+  const std::string path = loaded.loaded.path + "/manifest.json";
+  if (!std::filesystem::exists(path)) return "";
+  const train::Manifest manifest = train::parse_manifest(train::read_file(path), path);
+  const auto sum = manifest.find("model.safetensors");
+  if (sum == manifest.end()) return "";
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", sum->second.crc32);
+  return text;
+}
 
 CheckpointInput open_checkpoint_input(const Options& options) {
   const std::string checkpoint = options.required("checkpoint"), spec = options.required("data");
@@ -78,6 +87,7 @@ train::Fields describe(const CheckpointInput& input, const Options& options) {
   return {{"checkpoint", input.loaded.loaded.path},
           {"step", input.loaded.loaded.state.step},
           {"weights", std::string(options.has("ema") ? "ema" : "last")},
+          {"model_crc32", model_crc32(input.loaded)},
           {"recipe", input.loaded.config.recipe},
           {"data", options.get("data")},
           {"split", input.split.text},

@@ -26,6 +26,13 @@ void add_checkpoint_options(Options& options);
 // where the data set does not fit the model.
 CheckpointInput open_checkpoint_input(const Options& options);
 
+// --split. UsageError.
+data::SplitPart split_from(const Options& options);
+// Error(kValue) unless the model can see such images and knows as many classes.
+void check_fit(const train::Config& config, const data::Info& info, const std::string& spec);
+// The checksum of the weights that a checkpoint's manifest holds; empty for a bare file.
+std::string model_crc32(const train::LoadedModel& loaded);
+
 // Which checkpoint and data a result is about, for its JSON.
 train::Fields describe(const CheckpointInput& input, const Options& options);
 // The same in a line for a person.

@@ -9,6 +9,7 @@ constexpr Command kCommands[] = {
     {"audit", "look inside the MoE layers: match, load, confidence, noise", &run_audit},
     {"predict", "classify pictures and show which experts their patches go to", &run_predict},
     {"compare", "one table from several runs", &run_compare},
+    {"report", "one HTML page that shows why experts were chosen and when they flip", &run_report},
     {"export", "write a plain vision transformer under timm's names", &run_export},
     {"data", "what a data set holds, whether its files are whole; pack it", &run_data},
     {"bench", "measure the speed of training steps, or of the loader", &run_bench},

@@ -17,6 +17,7 @@
 #include "train/audit/noise_direction.h"
 #include "train/file_io.h"
 #include "train/predict/route_picture.h"
+#include "train/predict/seen_picture.h"
 
 namespace tools {
 namespace {
@@ -61,23 +62,6 @@ Trace trace_from(const std::string& text) {
   }
   throw UsageError("predict: --trace is " + text +
                    ", expected LAYER:PATCH such as 5:12, or 5:class");
-}
-
-// Normalised pixels back to bytes, as three channels: what the model sees.
-data::ImageU8 picture_of(const float* pixels, const train::Config& config) {
-  const int64_t size = config.model.image_size, channels = config.model.channels;
-  data::ImageU8 image;
-  image.reshape(size, size, 3);
-  for (int64_t i = 0; i < size * size; ++i) {
-    for (int64_t c = 0; c < 3; ++c) {
-      const int64_t from = channels == 3 ? c : 0;
-      const double unit = train::pixel_unit(config, from), black = train::black_value(config, from);
-      const double value = (static_cast<double>(pixels[from * size * size + i]) - black) / unit;
-      image.pixels[static_cast<size_t>(i * 3 + c)] =
-          static_cast<uint8_t>(std::lround(255 * std::clamp(value, 0.0, 1.0)));
-    }
-  }
-  return image;
 }
 
 json json_of(const train::TokenRoute& route) {
@@ -157,7 +141,7 @@ void predict_one(Job& job, train::Inference& inference, const data::Batch& batch
     const Trace trace = trace_from(job.options.get("trace"));
     job.text << train::trace_token(inference.run(clean), trace.layer, trace.patch);
   }
-  const data::ImageU8 picture = picture_of(batch.pixels.data(), config);
+  const data::ImageU8 picture = train::seen_picture(batch.pixels.data(), config);
   train::Prediction noisy_prediction;
   data::ImageU8 noisy_picture;
   if (job.noise > 0) {
@@ -165,7 +149,7 @@ void predict_one(Job& job, train::Inference& inference, const data::Batch& batch
     noisy_prediction = train::predict(
         inference, config,
         Tensor(const_cast<float*>(noisy.data()), clean.shape(), clean.dtype(), clean.device()));
-    noisy_picture = picture_of(noisy.data(), config);
+    noisy_picture = train::seen_picture(noisy.data(), config);
     job.text << "  with noise of " << job.noise << ":\n"
              << text_of(noisy_prediction, job.names, job.top);
     one["noise"] = json_of(noisy_prediction, job.names, job.top);

@@ -4,6 +4,7 @@
 
 #include "data/loader.h"
 #include "engine/core/error.h"
+#include "train/audit/content.h"
 #include "train/audit/dump.h"
 #include "train/audit/pairs.h"
 #include "train/evaluate.h"
@@ -65,11 +66,14 @@ AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data:
   if (options.path_steps > 0) {
     path.emplace(config, options.seed, options.path_steps, options.path_sigma);
   }
+  ContentCounter content(config, dataset);
   while (const data::Batch* batch = loader.next()) {
     sweep.add(inference, *batch);
+    content.add(*batch, sweep.last_rows());
     if (path) path->add(inference, *batch);
     if (dump) dump->add_sweep(*batch, sweep);
   }
+  for (size_t l = 0; l < result.layers.size(); ++l) content.fill(l, result.layers[l]);
   result.noise_sweep = sweep.figures();
   if (path) result.noise_path = path->figures();
   if (dump) dump->write(options.dump_path, sweep);

@@ -14,12 +14,12 @@ double entropy(std::span<const int64_t> counts);
 // goes to one expert.
 double effective_number(std::span<const int64_t> counts);
 
-// I = sum_ij p_ij ln(p_ij / (p_i. p_.j)), the plug-in estimate from a square table of joint
-// counts (E, E), row-major: how much the choice for one view says about the choice for the
-// other. 0 for independent choices and for a collapsed router, ln E when both views always
-// agree and use E experts equally. Unlike the matching ratio it does not rise when a router
-// collapses. The estimate is too high by about (E - 1)^2 / (2 n) for n pairs.
-double mutual_information(std::span<const int64_t> joint, int64_t experts);
+// I = sum_ij p_ij ln(p_ij / (p_i. p_.j)), the plug-in estimate from a table of joint counts
+// (R, C), row-major. For choices of two views (R = C = E): how much the choice for one view says
+// about the choice for the other. 0 for independent choices and for a collapsed router, ln E when
+// both views always agree and use E experts equally. Unlike the matching ratio it does not rise
+// when a router collapses. The estimate is too high by about (R - 1) (C - 1) / (2 n) for n pairs.
+double mutual_information(std::span<const int64_t> joint, int64_t columns);
 
 // sum_e p_e. p_.e of the same table: how often two choices drawn independently from the two
 // marginals would agree. What a matching ratio has to be compared with.

@@ -62,6 +62,8 @@ LayerFigures LayerAudit::figures() const {
   f.confidence_first = confidence_.first();
   f.confidence_second = confidence_.second();
   f.confidence_rest = confidence_.rest();
+  f.margin_histogram.assign(confidence_.margins().begin(), confidence_.margins().end());
+  f.s = consistency_.matrix();
   f.s_diagonal_mean = consistency_.diagonal_mean();
   f.s_offdiagonal_mean = consistency_.off_diagonal_mean();
   f.load = load_.load();

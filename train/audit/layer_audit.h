@@ -27,14 +27,20 @@ struct LayerFigures {
   double match_top2 = 0, match_top2_se = 0;  // in order, Table 4
   double match_top2_any_order = 0, match_top2_any_order_se = 0;
   double confidence_first = 0, confidence_second = 0, confidence_rest = 0;  // Table 5
-  double s_diagonal_mean = 0, s_offdiagonal_mean = 0;                       // of PRC's S
-  std::vector<double> load;  // (E) shares of the pairs' choices
+  std::vector<double> margin_histogram;                // counts of margins (confidence.h)
+  double s_diagonal_mean = 0, s_offdiagonal_mean = 0;  // of PRC's S
+  std::vector<double> s;                               // (E, E), S itself
+  std::vector<double> load;                            // (E) shares of the pairs' choices
   double dropped_share = 0, dropped_share_se = 0;
   // The same of all tokens of all views: class tokens, patches of one colour and patches
   // without a partner too.
   std::vector<double> load_all_tokens;
   double effective_experts_all_tokens = 0;
   double dropped_share_all_tokens = 0, dropped_share_all_tokens_se = 0;
+  // Of the patches of plain images (content.h): counts (classes, E) and, where the data set knows
+  // the parts of its images, (3, E); what they say about each other, in nats.
+  std::vector<double> class_expert, part_expert;
+  double class_information = 0, part_information = 0;
 };
 
 // Counts batch after batch of one layer. Everything is counted in integers or summed in f64 in

@@ -34,7 +34,13 @@ Fields fields_of(const LayerFigures& f) {
           {"load_all_tokens", f.load_all_tokens},
           {"effective_experts_all_tokens", f.effective_experts_all_tokens},
           {"dropped_share_all_tokens", f.dropped_share_all_tokens},
-          {"dropped_share_all_tokens_se", f.dropped_share_all_tokens_se}};
+          {"dropped_share_all_tokens_se", f.dropped_share_all_tokens_se},
+          {"margin_histogram", f.margin_histogram},
+          {"s", f.s},
+          {"class_information", f.class_information},
+          {"class_expert", f.class_expert},
+          {"part_information", f.part_information},
+          {"part_expert", f.part_expert}};
 }
 
 Fields fields_of(const NoiseLevel& level) {

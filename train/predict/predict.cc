@@ -5,7 +5,6 @@
 #include <numeric>
 
 namespace train {
-namespace {
 
 using engine::check;
 using engine::ErrorKind;
@@ -22,6 +21,8 @@ std::vector<double> probabilities_of(const float* logits, int64_t classes, const
   for (double& x : p) x /= sum;
   return p;
 }
+
+namespace {
 
 TokenRoute route_of(const moe::Routing& r, int64_t token) {
   TokenRoute route;

@@ -26,6 +26,9 @@ struct Prediction {
   std::vector<LayerRoutes> layers;    // a MoE layer, in block order
 };
 
+// What a row of logits says: softmax, or each class's sigmoid where that is the loss.
+std::vector<double> probabilities_of(const float* logits, int64_t classes, const Config& config);
+
 // images (1, C, S, S) f32, normalised. Error(kValue) where the result is not finite.
 Prediction predict(Inference& inference, const Config& config, const engine::Tensor& image);
 

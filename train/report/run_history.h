@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace train {
+
+// What metrics.jsonl says about a run, for the report:
+//   train   an object of columns: a list with an entry a line of that kind, null where a line has
+//           no such key; thinned evenly to at most kHistoryLines lines, the last one kept
+//   eval    a list of the lines; s: likewise, thinned as above; event: likewise, all
+//   lines, shown_lines   of kind train: how many there are, and how many of them are in `train`
+// A line that is no JSON object, such as one cut by a kill, is left out and counted in `warnings`;
+// so is a file that is not there.
+inline constexpr int64_t kHistoryLines = 400;
+nlohmann::json read_history(const std::string& run_dir, std::vector<std::string>& warnings);
+
+}  // namespace train
