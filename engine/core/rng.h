@@ -25,6 +25,7 @@ enum class Purpose : uint32_t {
   kTest,
   kMix,
   kStochasticDepth,
+  kAttack,
 };
 
 // splitmix64's finaliser: a bijection that mixes all bits.

@@ -337,7 +337,7 @@ def test_tables(page):
                       ("the same two in any order", "match_top2_any_order")):
         assert rows[name] == [f"{100 * l[key]:.2f} % ± {100 * l[key + '_se']:.2f}" for l in layers], name
     assert rows["by chance"] == [f"{100 * l['match_top1_chance']:.2f} %" for l in layers]
-    for name, key in (("mutual information, nats", "mutual_information"), ("second", "confidence_second"),
+    for name, key in (("mutual information, nats", "mutual_information"), ("mean probability, second", "confidence_second"),
                       ("effective experts", "effective_experts"),
                       ("S, mean of the diagonal", "s_diagonal_mean")):
         assert rows[name] == [f"{l[key]:.4f}" for l in layers], name
@@ -350,7 +350,7 @@ def test_tables(page):
 def assert_shares(table, shares):
     # Scripts and Python round halves in different ways.
     for row, expected in zip(table, shares, strict=True):
-        for text, share in zip(row[1:], expected, strict=True):
+        for text, share in zip(row[2:], expected, strict=True):  # after name and patches
             assert abs(float(text.removesuffix(" %")) - 100 * share) < 0.0501, (row, expected)
 
 
@@ -419,11 +419,49 @@ def test_playground(page):
     quiet(page)
 
 
+def active(page):
+    return page.run("const a = document.activeElement; return [a.tagName.toLowerCase(), a.getAttribute("
+                    "'data-cell') || a.getAttribute('data-sort') || a.getAttribute('data-patch') || a.id]")
+
+
+def test_keyboard(page):
+    page.run("change({image: 0, layer: 0, level: 0, run: 0})")
+    # Whatever is redrawn, the focus stays.
+    cell = page.one("#class-table [data-cell='1-1']")
+    page.run("arguments[0].focus()", cell)
+    cell.send_keys(Keys.ENTER)
+    assert active(page) == ["button", "1-1"], active(page)
+    page.one("#class-table [data-cell='1-1']").send_keys(Keys.ARROW_DOWN)
+    assert active(page)[1] != "1-1" and active(page)[1].endswith("-1"), active(page)
+    sort = page.one("#class-table [data-sort='3']")
+    page.run("arguments[0].focus()", sort)
+    sort.send_keys(Keys.ENTER)
+    assert active(page) == ["button", "3"], active(page)
+    stops = page.run("return document.querySelectorAll('#class-table td button[tabindex=\"0\"]').length")
+    assert stops == 1, stops
+    circle = page.one("#pairs circle[tabindex='0']")
+    before = circle.get_attribute("data-patch")
+    page.run("arguments[0].focus()", circle)
+    circle.send_keys(Keys.ARROW_RIGHT)
+    assert active(page)[0] == "circle" and active(page)[1] != before, active(page)
+    # A chosen patch that another run does not have leaves its grid reachable.
+    page.run("change({patch: 1000}); change({level: 1})")
+    for grid in ("side-0", "side-1"):
+        assert len(page.all(f"#{grid} g[tabindex='0']")) == 1
+    page.run("state.patch = 0")
+    logit = page.one("#play-table input[data-logit='1']")
+    page.run("arguments[0].focus()", logit)
+    logit.send_keys("7")
+    logit.send_keys(Keys.TAB)
+    assert page.run("return document.activeElement.getAttribute('data-logit')") == "2"
+    quiet(page)
+
+
 def test_provenance(page):
     run = page.report.runs[0]
     rows = dict(page.table("#provenance-table-0"))
     assert rows["finished steps"] == "30"
-    assert rows["checksum of the weights (CRC-32)"] == run["audit"]["model_crc32"]
+    assert rows["checksum of the weights' file (CRC-32)"] == run["audit"]["model_crc32"]
     assert rows["hash of the config"] == run["provenance"]["config_hash"]
     config = page.run("return document.querySelector('#provenance pre').textContent")
     with open(os.path.join(FOLDER, "base/config.toml"), encoding="utf-8") as file:
@@ -469,7 +507,7 @@ def test_names_are_text(page):
 
 TESTS = [test_opens, test_noise_slider_and_layers, test_hover_and_keys, test_run_choice,
          test_noise_is_the_programs, test_pairs, test_s_matrix, test_load, test_tables, test_classes,
-         test_playground, test_provenance, test_downloads, test_dark]
+         test_playground, test_keyboard, test_provenance, test_downloads, test_dark]
 
 
 def make_runs():

@@ -99,23 +99,57 @@ TEST_CASE("report: takes the run's audit, and says where it is of another model"
     check_fails(report_of(folder), 1, {"audit.json", part});
   };
   json wrong = written;
-  wrong["step"] = 13;
-  refused(wrong, "step 13 instead of 12");
-  wrong = written;
-  wrong["weights"] = "ema";
-  refused(wrong, "weights");
-  wrong = written;
   wrong["model_crc32"] = "00000000";
   refused(wrong, "checksum");
   wrong = written;
   wrong["layers"][1]["experts"] = 8;
-  refused(wrong, "blocks and experts");
+  refused(wrong, "blocks, experts and K");
   wrong["layers"] = {1, 2};
-  refused(wrong, "blocks and experts");
+  refused(wrong, "blocks, experts and K");
+  wrong = written;
+  wrong["layers"][1]["top_k"] = 1;
+  refused(wrong, "blocks, experts and K");
+  // Whole JSON, but not figures.
+  for (const auto& [key, value] : {std::pair{"s", json{0.1}},
+                                   {"s", json()},
+                                   {"class_information", json("much")},
+                                   {"margin_histogram", json{"a", "b"}},
+                                   {"class_expert", json{1, 2}},
+                                   {"part_expert", json{1, 2}},
+                                   {"match_top1_se", json()}}) {
+    wrong = written;
+    wrong["layers"][0][key] = value;
+    refused(wrong, key);
+  }
+  wrong = written;
+  wrong["accuracy"] = nullptr;
+  refused(wrong, "accuracy");
   refused(json{1, 2}, "not what robustmoe audit --json writes");
   put(audit, "{\"layers\": [");
   check_fails(report_of(folder), 1, {"audit.json", "not what robustmoe audit --json writes"});
   CHECK_FALSE(std::filesystem::exists(folder / "report.html.json"));
+
+  // Of another step, of averaged weights, of other data, nested too deeply: made anew or named.
+  const auto warned = [&](const json& other, const std::string& part) {
+    put(audit, other.dump());
+    const json now = report();
+    CHECK(contains(now["warnings"][0].get<std::string>(), part));
+    return now["runs"][0]["audit"];
+  };
+  wrong = written;
+  wrong["step"] = 13;
+  CHECK(warned(wrong, "is of step 13")["step"] == 12);
+  wrong = written;
+  wrong["weights"] = "ema";
+  CHECK(warned(wrong, "weights \"ema\"")["weights"] == "last");
+  wrong = written;
+  wrong["data"] = "shapes:size=32";
+  CHECK(warned(wrong, "the images shown are of")["data"] == "shapes:size=32");
+  std::string deep = written.dump();
+  deep.back() = ',';
+  deep += "\"x\":" + std::string(100000, '[') + std::string(100000, ']') + "}";
+  put(audit, deep);
+  CHECK(report()["runs"][0]["audit"]["layers"] == written["layers"]);
 
   // Of an older program.
   for (json& layer : written["layers"]) layer.erase("class_expert");
@@ -150,7 +184,7 @@ TEST_CASE("report: metrics that are cut, many experts, names with HTML in them")
   const Result result = run(report_of(folder, "--json " + (folder / "r.json") + " 2>&1"));
   CAPTURE(result.out);
   CHECK(result.status == 0);
-  CHECK(contains(result.out, "1 lines are no whole JSON objects"));
+  CHECK(contains(result.out, "no whole JSON objects and were left out: 1"));
   const std::string page = content_of(folder / "report.html");
   CHECK_FALSE(contains(page, "<script>alert"));
   CHECK(contains(page, "\\u003cscript>alert(1)\\u003c!--"));
@@ -204,6 +238,13 @@ TEST_CASE("report: what is wrong is said in one line") {
   check_fails("report --run " + (folder / "dense") + out, 1, {"no MoE layers"});
   check_fails("report --data shapes:train=0 --run " + (folder / "run") + out, 1, {"shapes"});
   check_fails(report_of(folder, "--json " + (folder / "report.html")), 1, {"same file"});
+  for (const char* file : {"audit.json", "eval.json", "path.json", "metrics.jsonl"}) {
+    check_fails(report_of(folder, "--json " + (folder / "run/") + file), 1, {file});
+  }
+  check_fails("report --run " + (folder / "run") + " --out -", 2, {"--out"});
+  make_run(folder / "soft", {"moe.chooser=soft"});
+  check_fails("report --run " + (folder / "soft") + out, 1, {"chooses no experts"});
+  check_fails("report --tty --run " + (folder / "soft"), 1, {"chooses no experts"});
   check_fails("report --run " + (folder / "run") + " --out " +
                   (folder / "run/checkpoints/step-000000012/model.safetensors"),
               1, {"would overwrite"});

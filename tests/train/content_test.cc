@@ -69,10 +69,12 @@ TEST_CASE("content: class and part of every patch of the dump, counted again") {
 }
 
 TEST_CASE("content: without parts, or seen in another size, there are none") {
-  const SmallModel small("shapes:size=16,train=20,test=20", {"model.image_size=32"});
-  const train::AuditResult result =
-      train::audit_model(small.model.vmoe, small.config, *small.test, {.seed = 3});
-  CHECK(result.layers[0].part_expert.empty());
-  CHECK(result.layers[0].part_information == 0);
-  CHECK(result.layers[0].class_expert.size() == 40);
+  for (const char* setting : {"model.image_size=32", "eval.shorter=24"}) {
+    const SmallModel small("shapes:size=16,train=20,test=20", {setting});
+    const train::AuditResult result =
+        train::audit_model(small.model.vmoe, small.config, *small.test, {.seed = 3});
+    CHECK(result.layers[0].part_expert.empty());
+    CHECK(result.layers[0].part_information == 0);
+    CHECK(result.layers[0].class_expert.size() == 40);
+  }
 }

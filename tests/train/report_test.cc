@@ -208,9 +208,9 @@ TEST_CASE("history: columns, thinning, lines that are cut") {
           R"({"kind": "tra)";
   put(folder / "metrics.jsonl", text);
   std::vector<std::string> warnings;
-  const json history = train::read_history(folder.path(), warnings);
+  const json history = train::read_history(folder.path(), 2, warnings);
   REQUIRE(warnings.size() == 1);
-  CHECK(contains(warnings[0], "2 lines are no whole JSON objects"));
+  CHECK(contains(warnings[0], "no whole JSON objects and were left out: 2"));
   CHECK(history["lines"] == 1001);
   CHECK(history["shown_lines"] == 334);
   CHECK(history["train"]["step"].size() == 334);
@@ -224,6 +224,50 @@ TEST_CASE("history: columns, thinning, lines that are cut") {
   CHECK(history["event"][0]["event"] == "resume");
 
   warnings.clear();
-  CHECK(train::read_history(folder / "nowhere", warnings)["lines"] == 0);
+  CHECK(train::read_history(folder / "nowhere", 2, warnings)["lines"] == 0);
   CHECK(contains(warnings.at(0), "not there"));
+}
+
+TEST_CASE("history: values of a wrong kind are left out, repeated events are one") {
+  const TempFolder folder;
+  std::string deep = R"({"kind": "train", "step": 9, "loss": )";
+  for (int i = 0; i < 300000; ++i) deep += '[';
+  for (int i = 0; i < 300000; ++i) deep += ']';
+  put(folder / "metrics.jsonl",
+      R"({"kind": "train", "step": 1, "loss": "much", "block_0_load": [1], "block_0_dead": 1})"
+      "\n"
+      R"({"kind": "train", "step": 2, "loss": {}, "block_0_load": [0.5, "x"]})"
+      "\n"
+      R"({"kind": "train", "step": 1e300, "loss": 1})"
+      "\n"
+      R"({"kind": "train", "step": -1, "loss": 1})"
+      "\n"
+      R"({"kind": "eval", "step": 2, "accuracy": "good"})"
+      "\n"
+      R"({"kind": "s", "step": 2, "block_0_s": [1, 2], "block_1_s": [1, 0, 0, 1]})"
+      "\n"
+      R"({"kind": "event", "step": 3, "event": "warning", "text": "a"})"
+      "\n"
+      R"({"kind": "event", "step": 5, "event": "warning", "text": "a"})"
+      "\n"
+      R"({"kind": "event", "step": 6, "event": "resume"})"
+      "\n"
+      R"({"kind": "event", "step": 7, "event": "resume"})"
+      "\n" +
+          deep + "}\n");
+  std::vector<std::string> warnings;
+  const json history = train::read_history(folder.path(), 2, warnings);
+  REQUIRE(warnings.size() == 2);
+  CHECK(contains(warnings[0], "left out: 2"));
+  CHECK(contains(warnings[1], "wrong kind or length"));
+  CHECK(history["train"]["loss"] == json({nullptr, nullptr, nullptr}));
+  CHECK(history["train"]["block_0_load"] == json({nullptr, nullptr, nullptr}));
+  CHECK(history["train"]["block_0_dead"][0] == 1);
+  CHECK(history["eval"].empty());
+  CHECK(history["s"][0]["block_0_s"] == nullptr);
+  CHECK(history["s"][0]["block_1_s"].size() == 4);
+  REQUIRE(history["event"].size() == 3);
+  CHECK(history["event"][0]["times"] == 2);
+  CHECK(history["event"][0]["last_step"] == 5);
+  CHECK(history["event"][1]["text"] == "");
 }

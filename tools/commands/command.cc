@@ -7,6 +7,7 @@ constexpr Command kCommands[] = {
     {"train", "train a model from a recipe, or continue a run", &run_train},
     {"eval", "measure the accuracy and loss of a trained model", &run_eval},
     {"audit", "look inside the MoE layers: match, load, confidence, noise", &run_audit},
+    {"attack", "accuracy under attack: noise, FGSM, PGD", &run_attack},
     {"predict", "classify pictures and show which experts their patches go to", &run_predict},
     {"compare", "one table from several runs", &run_compare},
     {"report", "one HTML page that shows why experts were chosen and when they flip", &run_report},

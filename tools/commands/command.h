@@ -23,6 +23,7 @@ const char* program_version();
 std::string build_facts();
 
 // Each verb, in the file of its name.
+int run_attack(int argc, char** argv);
 int run_report(int argc, char** argv);
 int run_compare(int argc, char** argv);
 int run_bench(int argc, char** argv);

@@ -85,6 +85,9 @@ Run open_run(std::string dir, const std::string& data, const data::SplitPart& sp
   train::Config& config = run.loaded.config;
   check(!train::moe_layer_indices(config).empty(), ErrorKind::kValue, dir,
         ": its model has no MoE layers (moe.layers is none), so there is no routing to report");
+  check(config.moe.chooser != "soft", ErrorKind::kValue, dir,
+        ": its MoE layers are Soft MoE (moe.chooser), which chooses no experts, so there is no "
+        "routing to report");
   config.data.two_view = true;
   run.dataset = open_data(data, split, config, train::known_class_names(run.loaded));
   check_fit(config, run.dataset->info(), data);
@@ -95,10 +98,11 @@ Run open_run(std::string dir, const std::string& data, const data::SplitPart& sp
 // Names of the runs: the last part of their paths, with more of it where two are alike.
 std::vector<std::string> labels_of(const std::vector<Run>& runs) {
   std::vector<std::string> labels;
-  for (const Run& run : runs) labels.push_back(fs::absolute(run.dir).filename().string());
+  const auto whole = [](const Run& run) { return fs::weakly_canonical(run.dir); };
+  for (const Run& run : runs) labels.push_back(whole(run).filename().string());
   if (labels.size() == 2 && labels[0] == labels[1]) {
     for (size_t i = 0; i < 2; ++i) {
-      const fs::path path = fs::absolute(runs[i].dir);
+      const fs::path path = whole(runs[i]);
       labels[i] = (path.parent_path().filename() / path.filename()).string();
     }
     if (labels[0] == labels[1]) labels = {labels[0] + " (1)", labels[1] + " (2)"};
@@ -119,7 +123,7 @@ void print_grid(const Run& run, const Options& options) {
                                train::predict(inference, config, train::pixels_of(batch, config));
                            const int64_t best = train::best_classes(p, 1)[0];
                            std::cout
-                               << run.dataset->name(image) << ": "
+                               << one_line(run.dataset->name(image)) << ": "
                                << one_line(names[static_cast<size_t>(batch.labels[0])])
                                << ", taken for " << one_line(names[static_cast<size_t>(best)])
                                << "\n"
@@ -139,7 +143,7 @@ json report_of(std::vector<Run>& runs, const Options& options, const std::string
                  {"program_version", program_version()},
                  {"data", data},
                  {"split", split.text},
-                 {"seed", options.integer("seed")},
+                 {"seed", options.get("seed")},  // text: scripts round large numbers
                  {"runs", json::array()}};
   for (size_t i = 0; i < runs.size(); ++i) {
     Run& run = runs[i];
@@ -181,13 +185,18 @@ void check_command_line(const Options& options) {
     return;
   }
   if (options.has("image")) throw UsageError("report: --image goes with --tty");
-  options.required("out");
+  if (options.required("out") == "-") throw UsageError("report: --out needs the name of a file");
 }
 
 void check_outputs(const Options& options) {
   for (const char* name : {"out", "json"}) {
     if (!options.has(name) || (std::string(name) == "json" && options.get(name) == "-")) continue;
-    for (const std::string& run : options.all("run")) check_apart(options.get(name), run);
+    for (const std::string& run : options.all("run")) {
+      check_apart(options.get(name), run);
+      for (const char* file : {"/audit.json", "/eval.json", "/path.json"}) {
+        check_other_file(options.get(name), run + file);
+      }
+    }
     check_writable(options.get(name));
   }
   if (options.has("json") && options.get("json") != "-") {
@@ -215,7 +224,7 @@ int run_report(int argc, char** argv) {
   std::vector<std::string> warnings;
   const json report = report_of(runs, options, data, split, warnings);
   for (const std::string& warning : warnings) {
-    std::cerr << "robustmoe: warning: " << warning << "\n";
+    std::cerr << "robustmoe: warning: " << one_line(warning) << "\n";
   }
   const std::string text = report.dump(-1, ' ', false, json::error_handler_t::replace);
   const std::string page = report_page(text);

@@ -16,11 +16,13 @@ struct RunAuditOptions {
   uint64_t seed = 0;      // of its views
 };
 
-// What RUN/audit.json says, if it is of the loaded checkpoint. Where there is none, or it was
-// written before reports were, the audit is made now and `warnings` says so.
+// What RUN/audit.json says, if it is of the loaded checkpoint. Where there is none, where it is of
+// another step or of the other of last and averaged weights, or where it was written before reports
+// were, the audit is made now and `warnings` says so. They also say where it is of other data than
+// `options`.
 //
-// Error(kFormat) where the file is no audit; Error(kValue) where it is of another model: of other
-// weights, of another step, or with other MoE layers.
+// Error(kFormat) where the file is no audit or its figures are not numbers; Error(kValue) where it
+// is of another model: with other MoE layers, or of other weights at the same step.
 nlohmann::json run_audit_of(const std::string& run_dir, const train::LoadedModel& loaded,
                             const data::Dataset& dataset, const RunAuditOptions& options,
                             std::vector<std::string>& warnings);

@@ -23,8 +23,10 @@ function lineChart(chart) {
   const width = chart.width || 560, height = chart.height || 240;
   const box = {left: 66, right: width - 30, top: 12, bottom: height - 40};
   const all = chart.lines.flatMap((line) => line.values).filter((v) => Number.isFinite(v));
-  const low = chart.low ?? Math.min(0, ...all), high = chart.high ?? Math.max(...all, low + 1e-9);
-  const x0 = chart.x[0] ?? 0, x1 = Math.max(chart.x[chart.x.length - 1] ?? 1, x0 + 1e-9);
+  const low = chart.low ?? 0, high = chart.high ?? largestOf(all, low + 1e-9);
+  const places = [chart.x, ...chart.lines.map((line) => line.x || [])].flat();
+  const x0 = -largestOf(places.map((x) => -x), places.length > 0 ? -Infinity : 0);
+  const x1 = largestOf(places, x0 + 1);
   const px = (x) => box.left + (x - x0) / (x1 - x0) * (box.right - box.left);
   const py = (y) => box.bottom - (y - low) / (high - low) * (box.bottom - box.top);
   const drawing = figure(width, height, chart.label || chart.yLabel);
@@ -43,6 +45,7 @@ function lineChart(chart) {
   for (const line of chart.lines) drawing.append(...drawLine(line, chart.x, px, py, marks));
   drawMarks(drawing, marks);
   for (const event of chart.events || []) {
+    if (event.x < x0 || event.x > x1) continue;
     drawing.append(svg("line", {class: "event", x1: px(event.x), x2: px(event.x), y1: box.top,
                                 y2: box.bottom}, svg("title", {}, event.name)));
   }
@@ -92,17 +95,26 @@ function drawLine(line, x, px, py, marks) {
     pen = "L";
     end = {x: px(x[i]), y: py(value)};
   });
+  const casing = svg("path", {d, class: "casing", fill: "none", "stroke-width": 3.5,
+                              "stroke-dasharray": line.dash});
   const path = svg("path", {d, fill: "none", "stroke-width": 2, "stroke-dasharray": line.dash,
                             style: `stroke:${line.colour}`}, svg("title", {}, line.name));
   if (line.mark && end !== null) marks.push({...end, text: line.mark, colour: line.colour});
-  return [path];
+  return [casing, path];
 }
 
-// The names of lines at their ends, pushed apart where they would overlap.
+// The names of lines at their ends, pushed apart where they would overlap; none where they are too
+// many for that.
 function drawMarks(drawing, marks) {
-  let last = -Infinity;
+  const bottom = Number(drawing.getAttribute("height")) - 44;
+  if (marks.length * 11 > bottom - 12) return;
+  let last = -Infinity, below = bottom;
+  for (const mark of marks.sort((a, b) => b.y - a.y)) {
+    mark.most = below;
+    below -= 11;
+  }
   for (const mark of marks.sort((a, b) => a.y - b.y)) {
-    const y = Math.max(mark.y, last + 11);
+    const y = Math.min(mark.most, Math.max(mark.y, last + 11));
     drawing.append(svg("path", {d: `M${mark.x},${mark.y}L${mark.x + 8},${y}`, fill: "none",
                                 style: `stroke:${mark.colour}`}),
                    svg("text", {x: mark.x + 10, y: y + 4, style: "font-size:11px"}, mark.text));
@@ -111,13 +123,13 @@ function drawMarks(drawing, marks) {
 }
 
 function legend(lines, columns = 4) {
-  const width = 165;
+  const width = 60 + 8 * Math.min(40, largestOf(lines.map((line) => line.name.length), 10));
   const drawing = figure(columns * width, 20 * Math.ceil(lines.length / columns) + 4, "legend");
   lines.forEach((line, i) => {
     const x = i % columns * width, y = Math.floor(i / columns) * 20 + 12;
     drawing.append(svg("line", {x1: x, x2: x + 26, y1: y, y2: y, "stroke-width": 3,
                                 "stroke-dasharray": line.dash, style: `stroke:${line.colour}`}),
-                   svg("text", {x: x + 32, y: y + 4}, line.name.slice(0, 20),
+                   svg("text", {x: x + 32, y: y + 4}, line.name.length > 40 ? line.name.slice(0, 39) + "..." : line.name,
                        svg("title", {}, line.name)));
   });
   return drawing;
@@ -127,7 +139,7 @@ function legend(lines, columns = 4) {
 function barChart(names, series, options) {
   const width = options.width || 560, height = options.height || 200;
   const box = {left: 58, right: width - 10, top: 10, bottom: height - 38};
-  const high = options.high ?? Math.max(1e-9, ...series.flatMap((s) => s.values));
+  const high = options.high ?? largestOf(series.flatMap((s) => s.values), 1e-9);
   const py = (y) => box.bottom - y / high * (box.bottom - box.top);
   const slot = (box.right - box.left) / names.length, bar = slot * 0.8 / series.length;
   const drawing = figure(width, height, options.yLabel);
@@ -147,24 +159,41 @@ function barChart(names, series, options) {
   return drawing;
 }
 
+// The same as one picture: elements for each of so many cells would be too slow.
+function manyCells(matrix, n, most, cell) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = n;
+  const context = canvas.getContext("2d"), picture = context.createImageData(n, n);
+  const heat = getComputedStyle(document.documentElement).getPropertyValue("--heat").split(",");
+  for (let i = 0; i < n * n; ++i) {
+    heat.forEach((value, c) => (picture.data[4 * i + c] = Number(value)));
+    picture.data[4 * i + 3] = 255 * Math.max(0, Math.min(1, matrix[i] / most));
+  }
+  context.putImageData(picture, 0, 0);
+  return svg("image", {href: canvas.toDataURL(), x: 26, y: 20, width: n * cell, height: n * cell,
+                       "image-rendering": "pixelated"});
+}
+
 // A square matrix as shades; `most` is the value of the darkest. Numbers where they have room.
 function heatMap(matrix, n, most, label, digits = 2) {
-  const cell = n <= 8 ? 44 : n <= 16 ? 30 : Math.max(6, Math.floor(480 / n));
+  const cell = n <= 8 ? 44 : n <= 16 ? 30 : Math.max(2, Math.floor(480 / n));
   const drawing = figure(n * cell + 30, n * cell + 26, label);
-  const heat = getComputedStyle(document.documentElement).getPropertyValue("--heat");
+  if (n > 40) {
+    drawing.append(manyCells(matrix, n, most, cell));
+    return drawing;
+  }
   for (let i = 0; i < n * n; ++i) {
     const y = Math.floor(i / n), x = i % n, value = matrix[i];
     const share = Math.max(0, Math.min(1, value / most));
     drawing.append(svg("rect", {x: 26 + x * cell, y: 20 + y * cell, width: cell, height: cell,
-                                class: "axis", style: `fill:rgba(${heat}, ${share.toFixed(3)})`},
+                                class: "axis", style: `fill:rgba(var(--heat), ${share.toFixed(3)})`},
                        svg("title", {}, `row ${y}, column ${x}: ${value}`)));
     if (cell < 30) continue;
     drawing.append(svg("text", {x: 26 + (x + 0.5) * cell, y: 24 + (y + 0.5) * cell,
-                                "text-anchor": "middle", class: "cell",
+                                "text-anchor": "middle", class: share > 0.55 ? "cell strong" : "cell",
                                 style: cell < 40 ? "font-size:10px" : ""}, value.toFixed(digits)));
   }
-  for (let i = 0; i < n; i += Math.ceil(n / 32)) {
-    if (cell < 12 && i % 4 !== 0) continue;
+  for (let i = 0; i < n; i += cell < 20 ? 2 : 1) {
     drawing.append(svg("text", {x: 26 + (i + 0.5) * cell, y: 14, "text-anchor": "middle"}, i),
                    svg("text", {x: 20, y: 24 + (i + 0.5) * cell, "text-anchor": "end"}, i));
   }

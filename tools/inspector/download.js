@@ -22,23 +22,40 @@ function saveCsv(name, rows) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-// A table as a drawing.
+function cellText(cell) {
+  const input = cell.querySelector("input");
+  return (input ? input.value : cell.innerText).trim();
+}
+
+// A table as a drawing, with the colours of its cells.
 function drawTable(node) {
-  const rows = Array.from(node.rows, (row) => Array.from(row.cells, (c) => c.innerText.trim()));
-  const columns = Math.max(0, ...rows.map((row) => row.length));
+  const rows = Array.from(node.rows, (row) => Array.from(row.cells));
+  const columns = largestOf(rows.map((row) => row.length), 0);
   const widths = Array.from({length: columns}, (_, i) =>
-    20 + 7.5 * Math.max(...rows.map((row) => (row[i] || "").length)));
+    20 + 7.5 * largestOf(rows.map((row) => (row[i] ? cellText(row[i]).length : 0)), 1));
   const drawing = figure(widths.reduce((a, b) => a + b, 0) + 10, rows.length * 22 + 10, "table");
+  const textual = node.classList.contains("text");
   rows.forEach((row, y) => {
     let x = 5;
-    row.forEach((text, i) => {
-      const left = i === 0;
+    row.forEach((cell, i) => {
+      const left = i === 0 || textual, colour = getComputedStyle(cell);
+      if (cell.classList.contains("heat")) {
+        drawing.append(svg("rect", {x, y: y * 22 + 4, width: widths[i], height: 22,
+                                    style: `fill:${colour.backgroundColor}`}));
+      }
       drawing.append(svg("text", {x: left ? x : x + widths[i] - 10, y: y * 22 + 20,
-                                  "text-anchor": left ? "start" : "end"}, text));
+                                  "text-anchor": left ? "start" : "end",
+                                  style: `fill:${colour.color}`}, cellText(cell)));
       x += widths[i];
     });
   });
   return drawing;
+}
+
+// A line of text as a drawing.
+function drawText(text, size) {
+  return figure(Math.max(60, 20 + text.length * size * 0.6), size + 12, "text",
+                svg("text", {x: 0, y: size + 4, style: `font-size:${size}px;font-weight:600`}, text));
 }
 
 const kDrawnStyles = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size",
@@ -62,9 +79,12 @@ function standalone(drawing) {
 async function panelPicture(panel) {
   const stage = html("div", {style: "position:absolute;left:-9999px"});
   document.body.append(stage);
-  const drawings = Array.from(panel.querySelectorAll("svg, table"), (node) => {
+  const shown = Array.from(panel.querySelectorAll("h2, h3, .where, .readout, svg, table"))
+      .filter((node) => !node.closest("details:not([open])"));
+  const drawings = shown.map((node) => {
     if (node instanceof SVGElement) return standalone(node);
-    const drawn = drawTable(node);
+    const drawn = node.tagName === "TABLE" ? drawTable(node)
+                                           : drawText(node.textContent, node.tagName === "H2" ? 20 : 15);
     stage.append(drawn);
     return standalone(drawn);
   });
@@ -77,7 +97,7 @@ async function panelPicture(panel) {
   }));
   stage.remove();
   const canvas = document.createElement("canvas");
-  canvas.width = 2 * Math.max(1, ...pictures.map((p) => p.width));
+  canvas.width = 2 * largestOf(pictures.map((p) => p.width), 1);
   canvas.height = 2 * pictures.reduce((sum, p) => sum + p.height + 10, 10);
   const context = canvas.getContext("2d");
   context.scale(2, 2);

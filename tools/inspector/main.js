@@ -16,21 +16,29 @@ function buildStrip() {
     change({image: to});
     buttons[to].focus();
   });
-  listeners.push(() => buttons.forEach((button, i) => {
-    button.setAttribute("aria-pressed", i === state.image);
-    button.tabIndex = i === state.image ? 0 : -1;
-  }));
+  onChange(["image"], () => {
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-pressed", i === state.image);
+      button.tabIndex = i === state.image ? 0 : -1;
+    });
+    const chosen = buttons[state.image];
+    strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - strip.clientWidth / 2;
+  });
   return strip;
 }
 
 function buildControls() {
   const run = report.runs.reduce((a, b) => (b.layers.length > a.layers.length ? b : a));
-  const layers = choice("layer", run.layers.map(blockName), (layer) => change({layer}));
+  const alike = report.runs.every((other) =>
+    other.layers.map((l) => l.layer).join() === run.layers.map((l) => l.layer).join());
+  const layers = choice("layer", "MoE layer",
+    run.layers.map((layer, i) => (alike ? `block ${layer.layer}` : `MoE layer ${i + 1}`)),
+    (layer) => change({layer}));
   const noise = slider("noise", "noise", run.sigmas.length, 0, (level) => change({level}),
                        (level) => run.sigmas[level].toFixed(3));
   const name = html("span", {id: "image-name"});
   document.getElementById("controls").append(buildStrip(), layers.node, noise.node, name);
-  listeners.push(() => {
+  onChange(["layer", "level", "image"], () => {
     layers.show(state.layer);
     noise.show(state.level);
     const entry = report.runs[0].images[state.image];
@@ -47,7 +55,8 @@ function main() {
   for (const run of report.runs) {
     if (run.model.depends_on_neighbours) {
       warnings.push(`${run.label}: experts have a capacity in evaluation, so what is dropped depends ` +
-                    "on the other images of a batch; here each image is alone.");
+                    "on the other images of a batch; here each image is alone, and what is missing in " +
+                    "its routing group is filled up with black images, which take slots, too.");
     }
   }
   document.getElementById("warnings").append(...warnings.map((text) => html("li", {}, text)));
@@ -56,5 +65,5 @@ function main() {
                        buildClasses, buildPlayground, buildProvenance]) {
     build();
   }
-  change({});
+  for (const {refresh} of listeners) refresh();
 }

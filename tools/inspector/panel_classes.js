@@ -2,25 +2,44 @@
 
 const kFirstRows = 100;  // classes shown before "all" is asked for
 
-function shareTable(id, rowNames, counts, experts, order, sort, open, chosen) {
-  const heat = getComputedStyle(document.documentElement).getPropertyValue("--heat");
-  const head = html("tr", {}, html("th", {scope: "col"}, html("button", {type: "button",
-                    onclick: () => sort(-1)}, id === "class-table" ? "class" : "part")),
-    Array.from({length: experts}, (_, e) => html("th", {scope: "col"},
-      html("button", {type: "button", "data-sort": e, onclick: () => sort(e),
-                      "aria-label": `sort by expert ${e}`}, `${e}`))));
-  const rows = order.map((c) => {
+function shareCell(n, sum, content, chosen) {
+  const share = sum > 0 ? n / sum : 0;
+  const text = percent(share, 1);
+  return html("td", {class: "heat" + (chosen ? " chosen" : "") + (share > 0.5 ? " strong" : ""),
+                     title: `${n} patches`,
+                     style: `background:rgba(var(--heat), ${(0.9 * share).toFixed(3)})`},
+              content ? content(text) : html("span", {}, text));
+}
+
+// One cell can be reached with Tab, the others with the arrow keys. Without `actions` cells and
+// headings are only text.
+function shareTable(id, names, counts, experts, order, actions) {
+  const head = html("tr", {}, html("th", {scope: "col"}, actions
+      ? html("button", {type: "button", "data-sort": -1, onclick: () => actions.sort(-1)}, "class")
+      : "part"),
+    html("th", {scope: "col"}, "patches"),
+    Array.from({length: experts}, (_, e) => html("th", {scope: "col"}, actions
+      ? html("button", {type: "button", "data-sort": e, onclick: () => actions.sort(e),
+                        "aria-label": `sort by expert ${e}`}, `${e}`) : `${e}`)));
+  const rows = order.map((c, place) => {
     const row = counts.slice(c * experts, (c + 1) * experts);
     const sum = row.reduce((a, b) => a + b, 0);
-    return html("tr", {}, html("th", {scope: "row"}, rowNames[c]), row.map((n, e) => {
-      const share = sum > 0 ? n / sum : 0;
-      return html("td", {class: "heat" + (chosen && chosen.c === c && chosen.e === e ? " chosen" : ""),
-                         style: `background:rgba(${heat}, ${(0.9 * share).toFixed(3)})`},
-        html("button", {type: "button", "data-cell": `${c}-${e}`, title: `${n} patches`,
-                        onclick: () => open(c, e)}, percent(share, 1)));
-    }));
+    return html("tr", {}, html("th", {scope: "row"}, names[c]), html("td", {}, sum),
+      row.map((n, e) => shareCell(n, sum, actions && ((text) => html("button", {
+        type: "button", "data-cell": `${c}-${e}`, "data-place": place * experts + e,
+        tabindex: place === 0 && e === 0 ? 0 : -1, "aria-label": `${names[c]}, expert ${e}: ${text}`,
+        onclick: () => actions.open(c, e)}, text)),
+        actions && actions.chosen && actions.chosen.c === c && actions.chosen.e === e)));
   });
-  return html("table", {id}, html("thead", {}, head), html("tbody", {}, rows));
+  const result = html("table", {id}, html("thead", {}, head), html("tbody", {}, rows));
+  result.addEventListener("keydown", (event) => {
+    const place = event.target.getAttribute("data-place");
+    const to = place === null ? -1 : walk(event.key, Number(place), experts, order.length * experts);
+    if (to < 0) return;
+    event.preventDefault();
+    result.querySelector(`[data-place="${to}"]`).focus();
+  });
+  return html("div", {class: "scroll"}, result);
 }
 
 // Images of a class on this page, those first that send most patches to the expert.
@@ -47,17 +66,67 @@ function drawGallery(run, layer, c, e) {
       }
       return html("figure", {style: "margin:0"}, html("button", {type: "button", "data-image": image,
                   onclick: () => change({image}), title: entry.name}, drawing),
-                  html("figcaption", {class: "note"}, `${patches} patches`));
+                  html("figcaption", {class: "note"}, `${patches} of ${run.patches} patches`));
     }));
 }
 
+function shareOf(counts, experts, c, e) {
+  const row = counts.slice(c * experts, (c + 1) * experts);
+  return row[e] / (row.reduce((a, b) => a + b, 0) || 1);
+}
+
+// Choices of the panel that another run may not have are forgotten.
+function fitChoices(choices, classes, experts) {
+  if (choices.sorted >= experts) choices.sorted = -1;
+  const {chosen} = choices;
+  if (chosen && (chosen.e >= experts || chosen.c >= classes)) choices.chosen = null;
+}
+
+function drawClasses(run, layer, choices, refresh) {
+  const n = layer.experts, classes = layer.class_expert.length / n;
+  fitChoices(choices, classes, n);
+  const {sorted, chosen, all} = choices;
+  const order = Array.from({length: classes}, (_, c) => c);
+  if (sorted >= 0) {
+    const shares = order.map((c) => shareOf(layer.class_expert, n, c, sorted));
+    order.sort((a, b) => shares[b] - shares[a]);
+  }
+  const set = (update) => {
+    Object.assign(choices, update);
+    refresh();
+  };
+  const shown = all ? order : order.slice(0, kFirstRows);
+  const parts = [
+    html("p", {id: "class-information"}, "What the class says about the first expert: " +
+         `${layer.class_information.toFixed(4)} nats.`),
+    shareTable("class-table", run.class_names, layer.class_expert, n, shown,
+               {sort: (e) => set({sorted: e}), open: (c, e) => set({chosen: {c, e}}), chosen})];
+  if (shown.length < classes) {
+    parts.push(html("button", {type: "button", onclick: () => set({all: true})},
+                    `all ${classes} classes`));
+  }
+  if (chosen) {
+    parts.push(html("h3", {}, `${run.class_names[chosen.c]}, expert ${chosen.e}; all patches`),
+               drawGallery(run, layerOf(run, state.layer), chosen.c, chosen.e));
+  }
+  if (layer.part_expert.length > 0) {
+    parts.push(html("h3", {}, "Parts and experts"),
+      html("p", {id: "part-information"}, "What the part says about the first expert: " +
+           `${layer.part_information.toFixed(4)} nats.`),
+      shareTable("part-table", ["background", "edge", "shape"], layer.part_expert, n, [0, 1, 2]));
+  }
+  return parts;
+}
+
 function buildClasses() {
+  const needs = ["layer", "run"];
   const body = addPanel({
-    id: "classes", title: "7 Classes and experts",
-    text: "The share of a class's patches whose first expert is the column's; choose a column to sort " +
-          "and a cell to see images of the class with the patches that went there. Where the data set " +
-          "knows the parts of its images, a second table does the same for background, edge and shape.",
-    formula: "share(c, e) = patches of class c with first expert e / patches of class c; " +
+    id: "classes", title: "7 Classes and experts", needs,
+    text: "The share of a class's patches, those of one colour left out, whose first expert is the " +
+          "column's; choose a column to sort and a cell to see images of the class with the patches " +
+          "that went there. Where the data set knows the parts of its images, a second table does the " +
+          "same for background, edge and shape.",
+    formula: "share(c, e) = patches of class c with first expert e / counted patches of class c; " +
              "I = sum p(c, e) ln(p(c, e) / (p(c) p(e)))",
     csv: () => {
       const run = report.runs[state.run], layer = auditLayer(run, state.layer), n = layer.experts;
@@ -70,46 +139,13 @@ function buildClasses() {
     },
   });
   const runs = runChoice("classes-run"), stage = html("div");
-  let sorted = -1, all = false, chosen = null;
+  const choices = {sorted: -1, all: false, chosen: null};
   body.append(runs.node, stage);
   const refresh = () => {
-    const run = report.runs[state.run], layer = auditLayer(run, state.layer), n = layer.experts;
-    const classes = layer.class_expert.length / n;
-    const share = (c, e) => layer.class_expert[c * n + e] /
-      (layer.class_expert.slice(c * n, (c + 1) * n).reduce((a, b) => a + b, 0) || 1);
-    const order = Array.from({length: classes}, (_, c) => c);
-    if (sorted >= 0) order.sort((a, b) => share(b, sorted) - share(a, sorted));
-    const sort = (e) => {
-      sorted = e;
-      refresh();
-    };
-    const open = (c, e) => {
-      chosen = {c, e};
-      refresh();
-    };
+    const run = report.runs[state.run];
     runs.show(state.run);
-    const shown = all ? order : order.slice(0, kFirstRows);
-    stage.replaceChildren(
-      html("p", {id: "class-information"}, "What the class says about the first expert: " +
-           `${layer.class_information.toFixed(4)} nats.`),
-      shareTable("class-table", run.class_names, layer.class_expert, n, shown, sort, open, chosen));
-    if (shown.length < classes) {
-      stage.append(html("button", {type: "button", onclick: () => {
-        all = true;
-        refresh();
-      }}, `all ${classes} classes`));
-    }
-    if (chosen) {
-      stage.append(html("h3", {}, `${run.class_names[chosen.c]}, expert ${chosen.e}`),
-                   drawGallery(run, layerOf(run, state.layer), chosen.c, chosen.e));
-    }
-    if (layer.part_expert.length > 0) {
-      stage.append(html("h3", {}, "Parts and experts"),
-        html("p", {id: "part-information"}, "What the part says about the first expert: " +
-             `${layer.part_information.toFixed(4)} nats.`),
-        shareTable("part-table", ["background", "edge", "shape"], layer.part_expert, n, [0, 1, 2],
-                   () => {}, () => {}, null));
-    }
+    keepFocus(stage, () => stage.replaceChildren(
+        ...drawClasses(run, auditLayer(run, state.layer), choices, refresh)));
   };
-  listeners.push(refresh);
+  onChange(needs, refresh);
 }

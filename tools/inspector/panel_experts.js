@@ -59,8 +59,9 @@ function routeRows(runs) {
 }
 
 function buildExperts() {
+  const needs = ["image", "layer", "level", "run"];
   const body = addPanel({
-    id: "experts", title: "1 Experts on the image",
+    id: "experts", title: "1 Experts on the image", needs,
     text: "Each patch has the colour and number of the expert that its router ranks first; point at " +
           "it or walk with the arrow keys to see the second and both weights, and move the noise " +
           "slider to see where choices flip (framed). A patch whose first choice found no slot is " +
@@ -81,10 +82,11 @@ function buildExperts() {
   const show = () => {
     const run = report.runs[state.run], layer = layerOf(run, state.layer);
     const p = Math.min(state.patch, run.patches - 1);
-    readout.textContent = describeRoute(run, p, routeOf(run, layer, state.level, state.image, p),
+    readout.textContent = describeRoute(run, layer, p,
+                                        routeOf(run, layer, state.level, state.image, p),
                                         routeOf(run, layer, 0, state.image, p));
   };
-  listeners.push(() => {
+  onChange(needs, () => {
     const run = report.runs[state.run];
     if (stage.firstChild !== grids[state.run].node) stage.replaceChildren(grids[state.run].node);
     runs.show(state.run);
@@ -97,8 +99,9 @@ function buildExperts() {
 
 function buildSideBySide() {
   if (report.runs.length < 2) return;
+  const needs = ["image", "layer", "level"];
   const body = addPanel({
-    id: "sides", title: "2 Two runs side by side",
+    id: "sides", title: "2 Two runs side by side", needs,
     text: "The same image under the same noise in both runs, with one slider for both. Fewer frames " +
           "and a flatter line mean that small changes of a picture change fewer experts.",
     formula: "flips(level) = number of patches p with argmax gates_p(level) not equal to argmax gates_p(0)",
@@ -111,7 +114,7 @@ function buildSideBySide() {
   const chart = html("div");
   body.append(html("div", {class: "row"}, report.runs.map((run, r) =>
                    html("div", {class: "side"}, html("h3", {}, run.label), grids[r].node, texts[r]))), chart);
-  listeners.push(() => {
+  onChange(needs, () => {
     grids.forEach((grid) => grid.update());
     texts.forEach((text, r) => (text.textContent = flipText(report.runs[r])));
     const lines = report.runs.map((run, r) => ({

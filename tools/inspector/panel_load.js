@@ -2,12 +2,16 @@
 
 const kStarved = 0.1, kOverloaded = 2;  // in fair shares
 
-function eventsOf(run) {
-  const events = run.history.event.map((e) => ({x: e.step, name: `${e.event} ${e.text || ""}`}));
+// Events of this layer or of none, in their order; the same one again and again is one.
+function eventsOf(run, layer) {
+  const events = run.history.event
+    .filter((e) => !/block \d+/.test(e.text) || e.text.includes(`block ${layer.layer}:`))
+    .map((e) => ({x: e.step, name: `${e.event} ${e.text}` +
+                                   (e.times > 1 ? ` (${e.times} times, until step ${e.last_step})` : "")}));
   const rates = run.history.train.learning_rate || [], steps = run.history.train.step || [];
-  const peak = rates.indexOf(Math.max(...rates));
+  const peak = rates.indexOf(largestOf(rates));
   if (peak > 0) events.push({x: steps[peak], name: "largest learning rate"});
-  return events;
+  return events.sort((a, b) => a.x - b.x);
 }
 
 function loadLines(run, layer) {
@@ -20,8 +24,8 @@ function loadLines(run, layer) {
 
 function loadCharts(run, layer) {
   const history = run.history.train, x = history.step || [], fair = 1 / layer.experts;
-  const lines = loadLines(run, layer), events = eventsOf(run), key = `block_${layer.layer}_`;
-  const most = Math.max(...lines.flatMap((line) => line.values), 2.2 * fair);
+  const lines = loadLines(run, layer), events = eventsOf(run, layer), key = `block_${layer.layer}_`;
+  const most = largestOf(lines.flatMap((line) => line.values), 2.2 * fair);
   const share = lineChart({x, lines, low: 0, high: most, width: 760, height: 320, xLabel: "step",
     yLabel: "share of served choices", events, levels: [{value: fair, name: "fair share"}],
     bands: [{low: 0, high: kStarved * fair, name: "dead or starved"},
@@ -32,13 +36,14 @@ function loadCharts(run, layer) {
   return html("div", {}, share, legend(lines), html("div", {class: "row"},
     single("effective experts", "effective_experts", {high: layer.experts}),
     single("dropped share", "dropped_share",
-           {high: Math.max(0.01, ...(history[key + "dropped_share"] || []))}),
-    single("dead experts", "dead", {high: Math.max(1, ...(history[key + "dead"] || []))})));
+           {high: largestOf(history[key + "dropped_share"] || [], 0.01)}),
+    single("dead experts", "dead", {high: largestOf(history[key + "dead"] || [], 1)})));
 }
 
 function buildLoad() {
+  const needs = ["layer", "run"];
   const body = addPanel({
-    id: "load", title: "5 Load over training",
+    id: "load", title: "5 Load over training", needs,
     text: "The share of tokens that each expert served; the dotted line is the fair share 1/E, and " +
           "shaded bands are experts below a tenth of it (starved, at 0 dead) and above twice it " +
           "(overloaded). Dashed vertical lines mark events: a resumed run, warnings of the router " +
@@ -60,7 +65,7 @@ function buildLoad() {
   const runs = runChoice("load-run"), stage = html("div"), events = html("ul", {id: "load-events"});
   const text = html("p", {id: "load-readout"});
   body.append(runs.node, text, stage, events);
-  listeners.push(() => {
+  onChange(needs, () => {
     const run = report.runs[state.run], layer = layerOf(run, state.layer);
     runs.show(state.run);
     const loads = (run.history.train[`block_${layer.layer}_load`] || []).filter(Array.isArray);
@@ -70,6 +75,6 @@ function buildLoad() {
         `${(Math.max(...loads.at(-1)) * layer.experts).toFixed(2)}, emptiest ` +
         `${(Math.min(...loads.at(-1)) * layer.experts).toFixed(2)} fair shares.`;
     stage.replaceChildren(...(loads.length === 0 ? [] : [loadCharts(run, layer)]));
-    events.replaceChildren(...eventsOf(run).map((e) => html("li", {}, `step ${e.x}: ${e.name}`)));
+    events.replaceChildren(...eventsOf(run, layer).map((e) => html("li", {}, `step ${e.x}: ${e.name}`)));
   });
 }

@@ -25,9 +25,20 @@ function pairColour(run, layer, pair) {
   return agrees(run, layer, pair) ? "#0072b2" : "#e69f00";
 }
 
+// The next pair in the direction of an arrow key: patches without a partner are passed over.
+function walkPairs(key, pair, pairs, grid) {
+  for (let at = pair.p;;) {
+    at = walk(key, at, grid, grid * grid);
+    if (at < 0) return null;
+    const found = pairs.find((other) => other.p === at);
+    if (found) return found;
+  }
+}
+
 function drawPairs(run, layer, pairs, chosen, choose) {
   const cell = Math.max(16, Math.min(100, Math.floor(400 / run.grid))), side = cell * run.grid;
   const gap = 120, drawing = figure(2 * side + gap, side, "corresponding patches of two views");
+  drawing.setAttribute("role", "group");
   const place = (patch, view) => ({x: (patch % run.grid + 0.5) * cell + view * (side + gap),
                                    y: (Math.floor(patch / run.grid) + 0.5) * cell});
   run.images[state.image].views.forEach((uri, view) => drawing.append(
@@ -48,14 +59,19 @@ function drawPairs(run, layer, pairs, chosen, choose) {
     const dot = svg("circle", {cx: a.x, cy: a.y, r: 7, role: "button",
                                style: `fill:${pairColour(run, layer, pair)};stroke:#fff;stroke-width:2`,
                                tabindex: pair === chosen ? 0 : -1, "data-patch": pair.p,
-                               "aria-label": `patch ${pair.p}`});
+                               "aria-pressed": pair === chosen ? "true" : "false",
+                               "aria-label": `patch ${pair.p} shows what patch ${pair.q} of view 2 ` +
+                                 `does, ${agrees(run, layer, pair) ? "same" : "another"} first expert`});
     dot.addEventListener("click", () => choose(pair));
     dot.addEventListener("keydown", (event) => {
-      const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
-      const to = pairs[pairs.indexOf(pair) + step];
+      if (event.key === " " || event.key === "Enter") {
+        event.preventDefault();
+        choose(pair);
+      }
+      const to = walkPairs(event.key, pair, pairs, run.grid);
       if (!to) return;
       event.preventDefault();
-      choose(to, true);
+      choose(to);
     });
     drawing.append(dot);
   }
@@ -81,7 +97,7 @@ function drawVectors(run, layer, pair) {
                   {width: 480, high: 1, xLabel: "expert (left bar view 1, right bar view 2)",
                    yLabel: "probability"})),
     html("div", {}, html("h3", {}, "Outer product r1 r2^T"),
-         heatMap(outer, layer.experts, 1, "outer product"),
+         heatMap(outer, layer.experts, largestOf(outer), "outer product"),
          html("p", {class: "note", id: "pairs-readout"},
               `patch ${pair.p} of view 1 and ${pair.q} of view 2: first experts ${largest(r1)} and ` +
               `${largest(r2)}, sum of the diagonal ${trace.toFixed(4)}` +
@@ -89,8 +105,9 @@ function drawVectors(run, layer, pair) {
 }
 
 function buildPairs() {
+  const needs = ["image", "layer", "run"];
   const body = addPanel({
-    id: "pairs", title: "3 Corresponding patches of two views",
+    id: "pairs", title: "3 Corresponding patches of two views", needs,
     text: "Two augmented views of the image, with a line between patches that show the same place: " +
           "solid where both choose the same first expert, dashed where not. Choose a patch to see the " +
           "two router vectors and the outer product, whose mean over all pairs, times E, is S.",
@@ -117,15 +134,15 @@ function buildPairs() {
     const counted = pairs.filter((pair) => !pair.flat);
     const same = counted.filter((pair) => agrees(run, layer, pair)).length;
     const chosen = pairs.find((pair) => pair.p === chosenPatch) || pairs[0];
-    const choose = (pair, focus) => {
+    const choose = (pair) => {
       chosenPatch = pair.p;
       refresh();
-      if (focus) stage.querySelector(`circle[data-patch="${pair.p}"]`).focus();
+      stage.querySelector(`circle[data-patch="${pair.p}"]`).focus();
     };
     runs.show(state.run);
     count.textContent = `${same} of ${counted.length} pairs of this image agree on the first expert.`;
     stage.replaceChildren(drawPairs(run, layer, pairs, chosen, choose));
     vectors.replaceChildren(...(chosen ? [drawVectors(run, layer, chosen)] : []));
   };
-  listeners.push(refresh);
+  onChange(needs, refresh);
 }

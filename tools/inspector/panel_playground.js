@@ -35,24 +35,35 @@ function tokenName(run, token) {
   return token === 0 ? "class token" : `patch ${token - 1}`;
 }
 
-function playTable(play, token, edited, options, onEdit) {
-  const {k, sigma} = options, chosen = play.chosen[token];
-  const gates = play.gates[token];
-  const rows = edited.map((x, e) => {
-    const rank = chosen.indexOf(e);
-    const slot = rank < 0 ? null : play.slots[token][rank];
-    const input = html("input", {type: "number", step: "0.1", value: x.toFixed(3), "data-logit": e,
-                                 "aria-label": `logit of expert ${e}`});
-    input.addEventListener("change", () => onEdit(e, Number(input.value)));
-    return [`${e}`, input, (sigma > 0 ? play.noisy[token][e] - x : 0).toFixed(4),
-            play.noisy[token][e].toFixed(4), gates[e].toFixed(4),
-            rank < 0 ? "" : `${rank + 1} of ${k}`,
-            slot === null ? "" : slot < 0 ? "0 (dropped)" : gates[e].toFixed(4),
-            slot === null ? "" : slot < 0 ? "none left" : `${slot}`,
-            `${play.asked[e]}`];
-  });
-  return table(["expert", "logit", "+ noise", "= noisy logit", "softmax", "top-k", "weight", "slot",
-                "asked by"], rows, {id: "play-table"});
+// A row an expert; the inputs stay, so that the focus does, and update() fills in the rest.
+class PlayTable {
+  constructor(experts, onEdit) {
+    this.inputs = Array.from({length: experts}, (_, e) => {
+      const input = html("input", {type: "number", step: "0.1", "data-logit": e,
+                                   "aria-label": `logit of expert ${e}`});
+      input.addEventListener("change", () => onEdit(e, Number(input.value) || 0));
+      return input;
+    });
+    this.cells = this.inputs.map(() => Array.from({length: 7}, () => html("span")));
+    this.node = table(["expert", "logit", "+ noise", "= noisy logit", "softmax", "top-k", "weight",
+                       "slot", "asked by"],
+                      this.inputs.map((input, e) => [`${e}`, input, ...this.cells[e]]),
+                      {id: "play-table"});
+  }
+
+  update(play, token, edited, options) {
+    edited.forEach((x, e) => {
+      const rank = play.chosen[token].indexOf(e), gate = play.gates[token][e];
+      const slot = rank < 0 ? null : play.slots[token][rank];
+      if (document.activeElement !== this.inputs[e]) this.inputs[e].value = x.toFixed(3);
+      [(options.sigma > 0 ? play.noisy[token][e] - x : 0).toFixed(4),
+       play.noisy[token][e].toFixed(4), gate.toFixed(4),
+       rank < 0 ? "" : `${rank + 1} of ${options.k}`,
+       slot === null ? "" : slot < 0 ? "0 (dropped)" : gate.toFixed(4),
+       slot === null ? "" : slot < 0 ? "none left" : `${slot}`, `${play.asked[e]}`]
+          .forEach((text, i) => (this.cells[e][i].textContent = text));
+    });
+  }
 }
 
 function numberField(id, name, value, least, most, step, onChange) {
@@ -80,77 +91,134 @@ function playSteps(run, layer, play, token, options) {
     options.capacity > 0
       ? `5. Each expert has ${options.capacity} slots for this image's ${run.tokens} tokens: ${dropped} ` +
         `of ${run.tokens * options.k} choices find none and are dropped.`
-      : "5. Capacity is unlimited: nothing is dropped.",
+      : "5. No limit is set here: nothing is dropped.",
     `6. The layer adds ${sum} to ${tokenName(run, token)}.`,
   ];
 }
 
+// What the model itself does, where that is not what is played here.
+function playNote(run, layer) {
+  if (layer.expert_choice) {
+    return "In this model experts choose tokens (moe.chooser = experts), as many as they have slots for; " +
+           "the panel plays the other way, tokens that choose experts.";
+  }
+  if (layer.capacity > 0) {
+    return `In evaluation this model's experts have ${layer.capacity} slots for the tokens of a routing ` +
+           "group of images; here the slots are for this image alone.";
+  }
+  return "";
+}
+
+// Everything the panel holds beside the state of the page.
+class Playground {
+  constructor() {
+    this.options = {k: 0, capacity: 0, sigma: 0, seed: "1", byPriority: false};
+    this.token = 0;
+    this.edited = null;
+    this.source = this.model = "";
+    this.runs = runChoice("play-run");
+    this.stage = html("div");
+    this.note = html("p", {class: "note", id: "play-note"});
+    this.title = html("h3");
+    this.steps = html("ul", {id: "play-steps"});
+    this.fields = this.makeFields();
+    this.priority = html("input", {type: "checkbox", id: "play-priority"});
+    this.priority.addEventListener("change", () => this.set({byPriority: this.priority.checked}));
+    this.reset = html("button", {type: "button", id: "play-reset", onclick: () => {
+      this.model = this.source = "";
+      this.refresh();
+    }}, "as the model has it");
+  }
+
+  makeFields() {
+    const field = (name, text, least, most, step, update) =>
+      numberField("play-" + name, text, least, least, most, step, update);
+    return {
+      token: field("token", "token", 0, 1e6, 1, (value) => {
+        this.token = Math.round(value);
+        this.refresh();
+      }),
+      k: field("k", "K", 1, 1e6, 1, (value) => this.set({k: Math.round(value)})),
+      capacity: field("capacity", "slots of an expert (0: no limit)", 0, 1e6, 1,
+                      (value) => this.set({capacity: Math.round(value)})),
+      sigma: field("sigma", "noise", 0, 100, 0.05, (sigma) => this.set({sigma})),
+      seed: field("seed", "draw", 0, 1e9, 1, (value) => this.set({seed: String(Math.round(value))})),
+    };
+  }
+
+  set(update) {
+    Object.assign(this.options, update);
+    this.refresh();
+  }
+
+  // Takes over what has changed outside: another model's K, another token's logits.
+  follow(run, layer) {
+    const model = [state.run, layer.layer].join();
+    if (model !== this.model) {
+      this.options = {k: Math.min(layer.top_k, layer.experts), capacity: 0, sigma: 0, seed: "1",
+                      byPriority: false};
+      if (layer.expert_choice) this.options.k = Math.min(2, layer.experts);
+      this.priority.checked = false;
+      this.table = new PlayTable(layer.experts, (e, value) => {
+        this.edited[e] = value;
+        this.refresh();
+      });
+      this.stage.replaceChildren(this.table.node);
+    }
+    this.model = model;
+    this.token = Math.min(this.token, run.tokens - 1);
+    const source = [model, state.image, this.token].join();
+    if (source !== this.source) this.edited = logitsOf(run, layer, state.image, this.token);
+    this.source = source;
+    this.options.k = Math.min(this.options.k, layer.experts);
+    for (const [name, {input}] of Object.entries(this.fields)) {
+      input.value = name === "token" ? this.token : this.options[name];
+    }
+  }
+
+  play() {
+    const run = report.runs[state.run], layer = layerOf(run, state.layer);
+    const logits = Array.from({length: run.tokens}, (_, t) => logitsOf(run, layer, state.image, t));
+    return playRouter(logits, this.token, this.edited, this.options);
+  }
+
+  refresh() {
+    const run = report.runs[state.run], layer = layerOf(run, state.layer);
+    this.runs.show(state.run);
+    this.follow(run, layer);
+    const play = this.play();
+    this.note.textContent = playNote(run, layer);
+    this.title.textContent = `Token ${this.token}: ${tokenName(run, this.token)}`;
+    this.table.update(play, this.token, this.edited, this.options);
+    this.steps.replaceChildren(...playSteps(run, layer, play, this.token, this.options)
+        .map((text) => html("li", {style: "list-style:none"}, text)));
+  }
+
+  rows() {
+    const play = this.play();
+    return [["token", "expert", "gate", "rank", "slot"], ...play.gates.flatMap((row, t) =>
+      row.map((gate, e) => {
+        const rank = play.chosen[t].indexOf(e);
+        return [t, e, gate, rank < 0 ? "" : rank + 1, rank < 0 ? "" : play.slots[t][rank]];
+      }))];
+  }
+}
+
 function buildPlayground() {
+  const needs = ["image", "layer", "run"];
+  const ground = new Playground();
   const body = addPanel({
-    id: "playground", title: "8 Router playground",
+    id: "playground", title: "8 Router playground", needs,
     text: "The router of the chosen block with the tokens of this image: change one token's logits, K, " +
           "the slots of an expert and the noise, and follow what happens step by step. Slots go to all " +
           "first choices first, so what one token asks for can cost another its second expert.",
     formula: "gates = softmax(logits + sigma z); choices = top-k of gates; weight = gate, 0 where there is " +
              "no slot left",
-    csv: () => [["token", "expert", "gate", "rank", "slot"], ...play().gates.flatMap((row, t) =>
-      row.map((gate, e) => {
-        const result = last, rank = result.chosen[t].indexOf(e);
-        return [t, e, gate, rank < 0 ? "" : rank + 1, rank < 0 ? "" : result.slots[t][rank]];
-      }))],
+    csv: () => ground.rows(),
   });
-  const options = {k: 0, capacity: 0, sigma: 0, seed: "1", byPriority: false};
-  let token = 0, edited = null, source = "", last = null;
-  const runs = runChoice("play-run"), stage = html("div"), steps = html("ul", {id: "play-steps"});
-  const refresh = () => {
-    const run = report.runs[state.run], layer = layerOf(run, state.layer);
-    runs.show(state.run);
-    token = Math.min(token, run.tokens - 1);
-    const now = [state.run, layer.layer, state.image, token].join();
-    if (now !== source) edited = logitsOf(run, layer, state.image, token);
-    source = now;
-    if (options.k === 0) options.k = Math.min(layer.top_k, layer.experts);
-    options.k = Math.min(options.k, layer.experts);
-    fields.k.input.value = options.k;
-    fields.token.input.max = run.tokens - 1;
-    play();
-    stage.replaceChildren(html("h3", {}, `Token ${token}: ${tokenName(run, token)}`),
-      playTable(last, token, edited, options, (e, value) => {
-        edited[e] = value;
-        refresh();
-        stage.querySelector(`input[data-logit="${e}"]`).focus();
-      }));
-    steps.replaceChildren(...playSteps(run, layer, last, token, options)
-        .map((text) => html("li", {style: "list-style:none"}, text)));
-  };
-  const play = () => {
-    const run = report.runs[state.run], layer = layerOf(run, state.layer);
-    const logits = Array.from({length: run.tokens}, (_, t) => logitsOf(run, layer, state.image, t));
-    last = playRouter(logits, token, edited, options);
-    return last;
-  };
-  const set = (name) => (value) => {
-    options[name] = value;
-    refresh();
-  };
-  const fields = {
-    token: numberField("play-token", "token", 0, 0, 1e6, 1, (value) => {
-      token = Math.min(Math.round(value), report.runs[state.run].tokens - 1);
-      refresh();
-    }),
-    k: numberField("play-k", "K", 1, 1, 1e6, 1, (value) => set("k")(Math.round(value))),
-    capacity: numberField("play-capacity", "slots of an expert (0: no limit)", 0, 0, 1e6, 1,
-                          (value) => set("capacity")(Math.round(value))),
-    sigma: numberField("play-sigma", "noise", 0, 0, 100, 0.05, set("sigma")),
-    seed: numberField("play-seed", "draw", 1, 0, 1e9, 1, (value) => set("seed")(String(Math.round(value)))),
-  };
-  const priority = html("input", {type: "checkbox", id: "play-priority"});
-  priority.addEventListener("change", () => set("byPriority")(priority.checked));
-  const reset = html("button", {type: "button", id: "play-reset", onclick: () => {
-    source = "";
-    refresh();
-  }}, "as the model has it");
-  body.append(runs.node, html("div", {class: "row"}, Object.values(fields).map((f) => f.node),
-              html("label", {class: "field"}, priority, "batch priority"), reset), stage, steps);
-  listeners.push(refresh);
+  body.append(ground.runs.node, ground.note, html("div", {class: "row"},
+              Object.values(ground.fields).map((f) => f.node),
+              html("label", {class: "field"}, ground.priority, "batch priority"), ground.reset),
+              ground.title, ground.stage, ground.steps);
+  onChange(needs, () => ground.refresh());
 }

@@ -11,7 +11,8 @@ function provenanceRows(run) {
     ["data shown here", `${report.data} ${report.split}`],
     ["images shown here", run.images.length], ["seed of views and noise", report.seed],
     ["audit", `${audit.n_images} images of ${audit.data} ${audit.split}, seed ${audit.seed}`],
-    ["checksum of the weights (CRC-32)", audit.model_crc32 || "not known"],
+    ["weights", audit.weights === "ema" ? "averaged" : "last"],
+    ["checksum of the weights' file (CRC-32)", audit.model_crc32 || "not known"],
     ["program version", from.program_version],
   ];
 }
@@ -36,7 +37,7 @@ function curveCharts(run) {
 
 function buildProvenance() {
   const body = addPanel({
-    id: "provenance", title: "9 Provenance",
+    id: "provenance", title: "9 Provenance", needs: [],
     text: "What was trained how, with which data, seeds and version of the program. The ledger lists the " +
           "settings in which the paper and its published code differ, and which of them this run took.",
     formula: "the same run, data and options give the same bytes of this page",

@@ -26,16 +26,17 @@ function drawFrames(run, layer, frames, at) {
   const lines = [{name: "diagonal term", values: terms.map((t) => t.diagonal), colour: "#0072b2"},
                  {name: "off-diagonal term", values: terms.map((t) => t.off), colour: "#d55e00",
                   dash: "7 3"}];
-  return [lineChart({x, lines, low: 0, xLabel: "step", yLabel: "terms of the loss",
+  return [lineChart({x, lines, low: 0, xLabel: "step", yLabel: "terms",
                      cursor: x[at]}), legend(lines)];
 }
 
 function buildS() {
+  const needs = ["layer", "run", "frame"];
   const body = addPanel({
-    id: "s-matrix", title: "4 The matrix S through training",
+    id: "s-matrix", title: "4 The matrix S through training", needs,
     text: "S is what Pairwise Router Consistency shapes: its diagonal says how much probability " +
           "corresponding patches give the same expert, all else how much they give different ones. Move " +
-          "the slider through training and compare with the identity, at which the loss aims.",
+          "the slider through training and compare with the identity, at which that loss aims.",
     formula: "diagonal term = sum_i (1 - S_ii)^2 / E; off-diagonal term = sum_(i != j) S_ij^2 / (E (E - 1))",
     csv: () => {
       const run = report.runs[state.run], layer = layerOf(run, state.layer), n = layer.experts;
@@ -53,7 +54,7 @@ function buildS() {
   input.addEventListener("input", () => change({frame: Number(input.value)}));
   body.append(runs.node, html("label", {class: "field"}, "step of training", input), text, stage,
               chart);
-  listeners.push(() => {
+  onChange(needs, () => {
     const run = report.runs[state.run], layer = layerOf(run, state.layer), n = layer.experts;
     const frames = framesOf(run, layer), last = frames.length - 1;
     const at = state.frame < 0 ? last : Math.min(state.frame, last);
@@ -62,7 +63,9 @@ function buildS() {
     input.max = Math.max(0, last);
     input.value = Math.max(0, at);
     input.disabled = last < 1;
-    const show = (name, s) => html("div", {}, html("h3", {}, name), heatMap(s, n, 1.5, name));
+    input.setAttribute("aria-valuetext", last >= 0 ? `step ${frames[at].step}` : "none");
+    const most = largestOf([...audit, ...(last >= 0 ? frames[at].s : [])], 1);
+    const show = (name, s) => html("div", {}, html("h3", {}, name), heatMap(s, n, most, name));
     stage.replaceChildren(
         ...(last >= 0 ? [show(`step ${frames[at].step}`, frames[at].s)] : []),
         show("audit", audit),
@@ -71,7 +74,9 @@ function buildS() {
     text.textContent = (last >= 0 ? `Step ${frames[at].step}: `
       : "The run kept no S of its training (one view an image, or log.s_matrices = 0). Audit: ") +
       `diagonal term ${diagonal.toFixed(4)}, off-diagonal term ${off.toFixed(4)}; both are 0 for the ` +
-      "identity.";
+      `identity. The darkest shade is ${most.toFixed(2)}.` +
+      (/^form = "(paper|fork)"/m.test(run.provenance.config) ? ""
+        : " This run was not trained with PRC's loss: S is shown for comparison.");
     chart.replaceChildren(...(last >= 1 ? drawFrames(run, layer, frames, at) : []));
   });
 }

@@ -6,8 +6,9 @@ const kMatchRows = [
   ["the same two in any order", "match_top2_any_order", true],
   ["mutual information, nats", "mutual_information", false],
   ["effective experts", "effective_experts", false],
-  ["mean probability, first", "confidence_first", false], ["second", "confidence_second", false],
-  ["all others", "confidence_rest", false], ["margin, first - second", "margin_mean", false],
+  ["mean probability, first", "confidence_first", false],
+  ["mean probability, second", "confidence_second", false],
+  ["mean probability, all others", "confidence_rest", false], ["margin, first - second", "margin_mean", false],
   ["S, mean of the diagonal", "s_diagonal_mean", false],
   ["S, mean off the diagonal", "s_offdiagonal_mean", false], ["dropped", "dropped_share", true],
 ];
@@ -24,9 +25,10 @@ function buildTables() {
   const columns = report.runs.flatMap((run) => run.audit.layers.map((layer) => ({run, layer})));
   const head = ["", ...columns.map(({run, layer}) => `${run.label}, block ${layer.layer}`)];
   const body = addPanel({
-    id: "tables", title: "6 Consistency and confidence",
+    id: "tables", title: "6 Consistency and confidence", needs: ["layer"],
     text: "How often corresponding patches of two views choose the same experts (the paper's table 4) " +
-          "and how sure routers are (table 5), each with its standard error over images. Raw matching " +
+          "and how sure routers are (table 5); shares with their standard error over images, patches of " +
+          "one colour left out. Raw matching " +
           "also rises when a router collapses, so compare it with chance, and read the mutual " +
           "information beside the effective experts.",
     formula: "chance = sum_e p_e p'_e; I = sum_ij p_ij ln(p_ij / (p_i p'_j)); margin = first - second " +
@@ -46,7 +48,7 @@ function buildTables() {
     `${(100 * run.audit.accuracy_se).toFixed(2)}`));
   const stage = html("div");
   body.append(grid, ...facts, html("h3", {}, "Margins"), stage);
-  listeners.push(() => {
+  onChange(["layer"], () => {
     const series = report.runs.map((run, r) => {
       const counts = auditLayer(run, state.layer).margin_histogram;
       const sum = counts.reduce((a, b) => a + b, 0) || 1;

@@ -60,6 +60,7 @@ class PatchGrid {
     this.node = figure(side, side, `experts of ${run.patches} patches`, this.picture,
                        this.patches.map((patch) => patch.group));
     this.node.id = id;
+    this.node.classList.add("grid");
     this.node.setAttribute("role", "group");
     this.drawn = 0;
   }
@@ -80,6 +81,7 @@ class PatchGrid {
     group.addEventListener("mouseenter", () => onPatch(p));
     group.addEventListener("focus", () => onPatch(p));
     group.addEventListener("keydown", (event) => {
+      if (event.key === " ") event.preventDefault();
       const to = walk(event.key, p, run.grid, run.patches);
       if (to < 0) return;
       event.preventDefault();
@@ -90,6 +92,7 @@ class PatchGrid {
 
   update() {
     const layer = layerOf(this.run, state.layer);
+    const chosen = Math.min(state.patch, this.run.patches - 1);
     this.patches.forEach((patch, p) => {
       const now = routeOf(this.run, layer, state.level, state.image, p);
       const was = routeOf(this.run, layer, 0, state.image, p);
@@ -103,9 +106,9 @@ class PatchGrid {
       }
       patch.group.classList.toggle("flipped", flipped);
       patch.group.classList.toggle("dropped", now.dropped);
-      patch.group.setAttribute("tabindex", p === state.patch ? 0 : -1);
+      patch.group.setAttribute("tabindex", p === chosen ? 0 : -1);
       patch.number.textContent = now.first;
-      patch.title.textContent = describeRoute(this.run, p, now, was);
+      patch.title.textContent = describeRoute(this.run, layer, p, now, was);
       patch.group.setAttribute("aria-label", patch.title.textContent);
     });
     this.draw();
@@ -118,14 +121,15 @@ class PatchGrid {
   }
 }
 
-function describeRoute(run, patch, now, was) {
+function describeRoute(run, layer, patch, now, was) {
   const place = `row ${Math.floor(patch / run.grid)}, column ${patch % run.grid}`;
   const part = run.parts.length === 0
     ? "" : `, ${["background", "edge", "shape"][run.parts[state.image * run.patches + patch]]}`;
   const first = `first expert ${now.first}, weight ${now.weightFirst.toFixed(4)}`;
   const second = now.second < 0
     ? "" : `; second expert ${now.second}, weight ${now.weightSecond.toFixed(4)}`;
-  const dropped = now.dropped ? "; the first choice found no slot" : "";
+  const dropped = !now.dropped ? ""
+    : layer.expert_choice ? "; the first did not take it" : "; the first choice found no slot";
   const flip = now.first === was.first ? "" : `; without noise it was ${was.first}`;
   return `Patch ${patch} (${place}${part}): ${first}${second}${dropped}${flip}`;
 }

@@ -20,14 +20,19 @@ std::vector<uint8_t> parts_of_patches(const std::vector<uint8_t>& pixels, int64_
   return parts;
 }
 
+bool sees_parts(const Config& config, const data::Info& info) {
+  const int64_t size = config.model.image_size;
+  return info.height == size && info.width == size && config.eval.shorter == 0;
+}
+
 ContentCounter::ContentCounter(const Config& config, const data::Dataset& dataset)
     : dataset_(dataset),
       classes_(config.model.classes),
       experts_(config.moe.experts),
       size_(config.model.image_size),
       patch_(config.model.patch),
-      knows_parts_(dataset.info().height == size_ && dataset.info().width == size_ &&
-                   dataset.size() > 0 && dataset.parts(0, pixels_)) {
+      knows_parts_(sees_parts(config, dataset.info()) && dataset.size() > 0 &&
+                   dataset.parts(0, pixels_)) {
   const size_t layers = moe_layer_indices(config).size();
   class_expert_.assign(layers, std::vector<int64_t>(static_cast<size_t>(classes_ * experts_)));
   part_expert_.assign(layers, std::vector<int64_t>(knows_parts_ ? kParts * experts_ : 0));

@@ -35,6 +35,8 @@ class ContentCounter {
   std::vector<std::vector<int64_t>> class_expert_, part_expert_;  // an MoE layer
 };
 
+// Whether plain views of such a set are its images as they are, so that parts lie where they lay.
+bool sees_parts(const Config& config, const data::Info& info);
 // The part of each patch of a (size, size) map of parts, row by row.
 std::vector<uint8_t> parts_of_patches(const std::vector<uint8_t>& pixels, int64_t size,
                                       int64_t patch);

@@ -119,11 +119,11 @@ json provenance_of(const LoadedModel& loaded, const RunReportOptions& options) {
 std::vector<uint8_t> parts_of(const Config& config, const data::Dataset& dataset,
                               const std::vector<int64_t>& images) {
   std::vector<uint8_t> all, pixels;
-  const int64_t size = config.model.image_size;
-  if (dataset.info().height != size || dataset.info().width != size) return {};
+  if (!sees_parts(config, dataset.info())) return {};
   for (const int64_t i : images) {
     if (!dataset.parts(i, pixels)) return {};
-    const std::vector<uint8_t> parts = parts_of_patches(pixels, size, config.model.patch);
+    const std::vector<uint8_t> parts =
+        parts_of_patches(pixels, config.model.image_size, config.model.patch);
     all.insert(all.end(), parts.begin(), parts.end());
   }
   return all;
@@ -165,7 +165,7 @@ json describe_run(const LoadedModel& loaded, const data::Dataset& dataset, const
           {"flat", base64_of(views.flat)},
           {"parts", base64_of(parts_of(config, dataset, options.images))},
           {"audit", audit},
-          {"history", read_history(options.run_dir, warnings)},
+          {"history", read_history(options.run_dir, config.moe.experts, warnings)},
           {"provenance", provenance_of(loaded, options)}};
 }
 

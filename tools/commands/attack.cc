@@ -1,0 +1,119 @@
+#include "train/attacks/attack.h"
+
+#include <cmath>
+#include <iomanip>
+#include <sstream>
+
+#include "tools/commands/checkpoint_input.h"
+#include "tools/commands/command.h"
+#include "tools/commands/options.h"
+
+namespace tools {
+namespace {
+
+Options attack_options() {
+  Options options("attack",
+                  "Accuracy under attack: images changed so little that people hardly see it.");
+  add_checkpoint_options(options);
+  options.add_value("attack", "noise, fgsm or pgd, or several, such as noise,pgd", "pgd", "LIST");
+  options.add_value("norm", "linf or l2", "linf", "NORM");
+  options.add_value("eps", "how far an image may be changed, white being 1", "8/255", "E");
+  options.add_value("step", "length of a step of pgd (default: a quarter of --eps)", "", "E");
+  options.add_value("steps", "of pgd", "20", "N");
+  options.add_value("restarts", "random starts of pgd, draws of noise", "1", "N");
+  options.add_flag("from-clean", "pgd starts at the image itself, not at a random one near it");
+  options.add_value("sigma", "deviation of noise", "0.2", "S");
+  options.add_value("seed", "of random starts and noise", "0", "S");
+  return options;
+}
+
+// "8/255" or "0.03".
+double fraction(const Options& options, const std::string& name) {
+  const std::string text = options.get(name);
+  const size_t slash = text.find('/');
+  const auto number = [&](const std::string& part) {
+    size_t end = 0;
+    double value = NAN;
+    try {
+      value = std::stod(part, &end);
+    } catch (const std::exception&) {
+      end = part.size() + 1;
+    }
+    return end == part.size() && std::isfinite(value) && value >= 0 ? value : NAN;
+  };
+  const double value = slash == std::string::npos
+                           ? number(text)
+                           : number(text.substr(0, slash)) / number(text.substr(slash + 1));
+  if (!std::isfinite(value)) {
+    throw UsageError("--" + name + " is " + text +
+                     ", expected a number of 0 or more, or a fraction such as 8/255");
+  }
+  return value;
+}
+
+std::vector<train::AttackPlan> plans_of(const Options& options) {
+  train::PgdOptions pgd;
+  const std::string norm = options.get("norm");
+  if (norm != "linf" && norm != "l2") {
+    throw UsageError("--norm is " + norm + ", expected linf or l2");
+  }
+  pgd.ball = {norm == "l2" ? train::Norm::kL2 : train::Norm::kLinf, fraction(options, "eps")};
+  pgd.step = options.has("step") ? fraction(options, "step") : pgd.ball.eps / 4;
+  pgd.steps = options.integer("steps", 1, 1000000);
+  pgd.restarts = options.integer("restarts", 1, 1000000);
+  pgd.random_start = !options.has("from-clean");
+  if (options.integer("seed") < 0) throw UsageError("attack: --seed must not be negative");
+  pgd.seed = static_cast<uint64_t>(options.integer("seed"));
+  const double sigma = fraction(options, "sigma");
+  std::vector<train::AttackPlan> plans;
+  std::istringstream names(options.get("attack"));
+  for (std::string name; std::getline(names, name, ',');) {
+    try {
+      plans.push_back(train::plan_attack(name, pgd, sigma));
+    } catch (const engine::Error& error) {
+      throw UsageError("--attack: " + error.message());
+    }
+  }
+  if (plans.empty()) throw UsageError("--attack names none; expected noise, fgsm or pgd");
+  return plans;
+}
+
+// "0.031373 (8/255)": both ways.
+std::string both_ways(double eps) {
+  std::ostringstream text;
+  text << std::setprecision(6) << eps << " (" << eps * 255 << "/255)";
+  return text.str();
+}
+
+}  // namespace
+
+int run_attack(int argc, char** argv) {
+  Options options = attack_options();
+  if (!options.parse(argc, argv)) return 0;
+  const std::vector<train::AttackPlan> plans = plans_of(options);
+  const CheckpointInput input = open_checkpoint_input(options);
+  const train::AttackResult result =
+      train::attack_model(input.loaded.model->vmoe, input.loaded.config, *input.dataset, plans);
+  const double eps = fraction(options, "eps");
+  train::Fields head = describe(input, options);
+  for (const auto& [key, value] :
+       train::Fields{{"norm", options.get("norm")},
+                     {"eps", eps},
+                     {"step", options.has("step") ? fraction(options, "step") : eps / 4},
+                     {"steps", options.integer("steps")},
+                     {"restarts", options.integer("restarts")},
+                     {"random_start", int64_t{options.has("from-clean") ? 0 : 1}},
+                     {"sigma", fraction(options, "sigma")},
+                     {"seed", options.integer("seed")}}) {
+    // A checkpoint has a step of its own.
+    head.emplace_back(key == "step" ? "attack_step" : key, value);
+  }
+  write_result(options,
+               headline(input, options) + neighbour_warning(input.loaded.config) +
+                   options.get("norm") + ", eps " + both_ways(eps) + "\n" +
+                   train::attack_text(result),
+               train::attack_json(result, head));
+  return 0;
+}
+
+}  // namespace tools

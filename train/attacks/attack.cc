@@ -1,0 +1,193 @@
+#include "train/attacks/attack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <sstream>
+
+#include "data/loader.h"
+#include "engine/core/error.h"
+#include "train/evaluate.h"
+#include "train/model.h"
+
+namespace train {
+
+using engine::check;
+using engine::ErrorKind;
+
+std::string AttackPlan::name() const {
+  switch (kind) {
+    case Kind::kNoise:
+      return "noise";
+    case Kind::kFgsm:
+      return "fgsm";
+    case Kind::kPgd:
+      return "pgd";
+  }
+  return "";
+}
+
+AttackPlan plan_attack(const std::string& name, const PgdOptions& options, double sigma) {
+  AttackPlan plan{AttackPlan::Kind::kPgd, options, sigma};
+  if (name == "noise") {
+    plan.kind = AttackPlan::Kind::kNoise;
+    // Noise knows no bound but that of pixels, in any norm.
+    plan.pgd.ball = {Norm::kLinf, 1};
+  } else if (name == "fgsm") {
+    plan.kind = AttackPlan::Kind::kFgsm;
+    plan.pgd.steps = 1;
+    plan.pgd.step = options.ball.eps;
+    plan.pgd.random_start = false;
+    plan.pgd.restarts = 1;
+  } else {
+    check(name == "pgd", ErrorKind::kValue, "attack \"", name, "\": expected noise, fgsm or pgd");
+  }
+  return plan;
+}
+
+namespace {
+
+// The loader of evaluations, with pixels in [0, 1] instead of normalised ones.
+data::LoaderOptions plain_pixels(const Config& config) {
+  data::LoaderOptions options = evaluation_loader(config);
+  options.low = 0;
+  options.high = 1;
+  options.mean.clear();
+  options.stddev.clear();
+  return options;
+}
+
+Victims victims_of(AttackedModel& model, const data::Batch& batch) {
+  Victims v;
+  v.clean = batch.pixels;
+  v.clean.resize(static_cast<size_t>(batch.views * model.pixels_per_image()));
+  v.adversarial = v.clean;
+  v.labels = batch.labels;
+  v.samples = batch.samples;
+  v.broken.resize(v.labels.size());
+  const std::span<const float> logits = model.logits(v.clean);
+  for (int64_t i = 0; i < v.size(); ++i) {
+    const float* row = logits.data() + i * model.classes();
+    v.broken[i] = predicted_class(row, model.classes()) != v.labels[i] ? 1 : 0;
+  }
+  return v;
+}
+
+void run(AttackedModel& model, const AttackPlan& plan, Victims& victims) {
+  if (plan.kind == AttackPlan::Kind::kNoise) {
+    attack_noise(model, plan.sigma, plan.pgd.restarts, plan.pgd.seed, victims);
+  } else {
+    attack_pgd(model, plan.pgd, victims);
+  }
+}
+
+void verify(AttackedModel& model, const AttackPlan& plan, Victims& victims) {
+  const std::span<const float> logits = model.logits(victims.adversarial);
+  for (int64_t i = 0; i < victims.size(); ++i) {
+    const float* row = logits.data() + i * model.classes();
+    const bool wrong = predicted_class(row, model.classes()) != victims.labels[i];
+    check(plan.pgd.ball.holds(victims.clean_of(i), victims.adversarial_of(i)), ErrorKind::kInternal,
+          plan.name(), ": image ", victims.samples[i], " left its ball or the pixel range");
+    check(wrong == (victims.broken[i] != 0), ErrorKind::kInternal, plan.name(), ": image ",
+          victims.samples[i], " was said to be ", victims.broken[i] != 0 ? "broken" : "right",
+          " and is not");
+  }
+}
+
+void count(const Victims& clean, Victims& attacked, AttackFigures& figures) {
+  const Ball linf{Norm::kLinf, 1}, l2{Norm::kL2, 1};
+  for (int64_t i = 0; i < attacked.size(); ++i) {
+    if (clean.broken[i] != 0) continue;
+    figures.robust += attacked.broken[i] == 0 ? 1 : 0;
+    const double a = linf.distance(attacked.clean_of(i), attacked.adversarial_of(i));
+    const double b = l2.distance(attacked.clean_of(i), attacked.adversarial_of(i));
+    figures.linf_mean += a;
+    figures.l2_mean += b;
+    figures.linf_largest = std::max(figures.linf_largest, a);
+    figures.l2_largest = std::max(figures.l2_largest, b);
+  }
+}
+
+void attack_batch(AttackedModel& model, const std::vector<AttackPlan>& plans,
+                  const data::Batch& batch, AttackResult& result) {
+  const Victims clean = victims_of(model, batch);
+  std::vector<uint8_t> broken = clean.broken;
+  for (size_t a = 0; a < plans.size(); ++a) {
+    Victims attacked = clean;
+    run(model, plans[a], attacked);
+    verify(model, plans[a], attacked);
+    count(clean, attacked, result.attacks[a]);
+    for (size_t i = 0; i < broken.size(); ++i) broken[i] |= attacked.broken[i];
+  }
+  result.n += clean.size();
+  result.right += std::ranges::count(clean.broken, 0);
+  result.worst_case += std::ranges::count(broken, 0);
+}
+
+double share(int64_t count, int64_t n) {
+  return n > 0 ? static_cast<double>(count) / static_cast<double>(n) : 0;
+}
+
+std::string percent(int64_t count, int64_t n) {
+  std::ostringstream text;
+  const double p = share(count, n);
+  text << std::fixed << std::setprecision(2) << 100 * p << " ± " << 100 * share_error(p, n) << " %";
+  return text.str();
+}
+
+}  // namespace
+
+AttackResult attack_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+                          const std::vector<AttackPlan>& plans) {
+  check(!plans.empty(), ErrorKind::kValue, "attack: no attack was named");
+  AttackResult result;
+  for (const AttackPlan& plan : plans) result.attacks.push_back({plan.name()});
+  AttackedModel model(vmoe, config);
+  data::Loader loader = data::Loader::evaluation(dataset, plain_pixels(config));
+  while (const data::Batch* batch = loader.next()) attack_batch(model, plans, *batch, result);
+  for (AttackFigures& figures : result.attacks) {
+    figures.linf_mean /= std::max(1.0, static_cast<double>(result.right));
+    figures.l2_mean /= std::max(1.0, static_cast<double>(result.right));
+  }
+  return result;
+}
+
+std::string attack_json(const AttackResult& r, const Fields& head) {
+  Fields fields = head;
+  const double clean = share(r.right, r.n), robust = share(r.worst_case, r.n);
+  fields.emplace_back("n", r.n);
+  fields.emplace_back("clean_accuracy", clean);
+  fields.emplace_back("clean_accuracy_se", share_error(clean, r.n));
+  fields.emplace_back("robust_accuracy", robust);
+  fields.emplace_back("robust_accuracy_se", share_error(robust, r.n));
+  std::string text = json_line(fields);
+  text.pop_back();
+  text += ", \"per_attack\": [";
+  for (size_t a = 0; a < r.attacks.size(); ++a) {
+    const AttackFigures& f = r.attacks[a];
+    const double p = share(f.robust, r.n);
+    text += (a > 0 ? ", " : "") + json_line({{"name", f.name},
+                                             {"robust_accuracy", p},
+                                             {"robust_accuracy_se", share_error(p, r.n)},
+                                             {"linf_mean", f.linf_mean},
+                                             {"linf_largest", f.linf_largest},
+                                             {"l2_mean", f.l2_mean},
+                                             {"l2_largest", f.l2_largest}});
+  }
+  return text + "]}";
+}
+
+std::string attack_text(const AttackResult& r) {
+  std::ostringstream text;
+  text << "n " << r.n << "\n  without attack   " << percent(r.right, r.n) << "\n";
+  text << std::fixed << std::setprecision(4);
+  for (const AttackFigures& f : r.attacks) {
+    text << "  " << std::left << std::setw(14) << f.name << "   " << percent(f.robust, r.n)
+         << "   |change| of a pixel " << f.linf_mean << ", at most " << f.linf_largest
+         << "; of an image (l2) " << f.l2_mean << ", at most " << f.l2_largest << "\n";
+  }
+  text << "  worst case       " << percent(r.worst_case, r.n) << "\n";
+  return text.str();
+}
+
+}  // namespace train

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "moe/vmoe.h"
+#include "train/attacks/pgd.h"
+#include "train/config.h"
+#include "train/metrics.h"
+
+namespace train {
+
+// One attack of a list; names as `robustmoe attack --attack` takes them.
+struct AttackPlan {
+  enum class Kind : uint8_t { kNoise, kFgsm, kPgd };
+  Kind kind = Kind::kPgd;
+  PgdOptions pgd;      // kFgsm: one step of eps from the clean image
+  double sigma = 0.2;  // kNoise; its ball is all of [0, 1]
+
+  std::string name() const;
+};
+
+// "noise", "fgsm" or "pgd", with these options. Error(kValue) for another name, with the list.
+AttackPlan plan_attack(const std::string& name, const PgdOptions& options, double sigma);
+
+struct AttackFigures {
+  std::string name;
+  int64_t robust = 0;  // images that were right and stayed so
+  // Over the images that were right at first: |adversarial - clean|, mean and largest, in both
+  // norms.
+  double linf_mean = 0, linf_largest = 0, l2_mean = 0, l2_largest = 0;
+};
+
+struct AttackResult {
+  int64_t n = 0, right = 0;  // images, and those the model gets right without an attack
+  int64_t worst_case = 0;    // those that no attack of the list broke
+  std::vector<AttackFigures> attacks;
+};
+
+// Attacks every image of the data set (config.eval.limit of them, or all), config.eval.batch at a
+// time, with each plan. Images the model gets wrong anyway stay as they are. Each attack's claims
+// are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
+// broken ones misclassified, others not; Error(kInternal) where not. The same bits for any number
+// of threads and any batch, unless predictions depend on neighbours.
+AttackResult attack_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+                          const std::vector<AttackPlan>& plans);
+
+// `head`, then n, clean_accuracy, robust_accuracy (of the worst case over the list), each with its
+// standard error sqrt(p (1 - p) / n), and per_attack: name, robust_accuracy and the distances.
+std::string attack_json(const AttackResult& result, const Fields& head);
+// The same for a person.
+std::string attack_text(const AttackResult& result);
+
+}  // namespace train

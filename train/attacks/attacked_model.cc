@@ -1,0 +1,121 @@
+#include "train/attacks/attacked_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/core/error.h"
+#include "engine/core/parallel.h"
+#include "train/evaluate.h"
+#include "train/model.h"
+
+namespace train {
+
+using engine::check;
+using engine::ErrorKind;
+using engine::Tensor;
+
+namespace {
+
+// Images that fill the last routing group, as in evaluation: of zeros, for nobody.
+int64_t with_whole_groups(const moe::VmoeConfig& config, int64_t count) {
+  const int64_t group = config.moe.group_images;
+  const bool grouped = !config.moe_layers.empty() && depends_on_neighbours(config.moe);
+  return grouped && group > 0 ? (count + group - 1) / group * group : count;
+}
+
+void resize(engine::Buffer& buffer, const engine::Shape& shape) {
+  if (buffer.tensor().defined() && buffer.tensor().shape() == shape) return;
+  buffer = engine::Buffer(shape, engine::Dtype::kF32, engine::Device::kCpu);
+}
+
+void check_finite(std::span<const float> values, const char* what) {
+  check(std::ranges::all_of(values, [](float x) { return std::isfinite(x); }), ErrorKind::kValue,
+        "attack: the model's ", what, " are not finite: its weights have diverged");
+}
+
+}  // namespace
+
+AttackedModel::AttackedModel(const moe::Vmoe& vmoe, const Config& config)
+    : vmoe_(vmoe),
+      config_(config),
+      pixels_(config.model.channels * config.model.image_size * config.model.image_size),
+      classes_(config.model.classes),
+      tape_(arena_) {}
+
+// A copy in images_, normalised as the loader does; what is beyond `pixels` is zero.
+Tensor AttackedModel::normalised(std::span<const float> pixels) {
+  const auto count = static_cast<int64_t>(pixels.size()) / pixels_;
+  check(count > 0 && static_cast<int64_t>(pixels.size()) == count * pixels_, ErrorKind::kShape,
+        "attack: ", pixels.size(), " pixels for images of ", pixels_);
+  const int64_t size = config_.model.image_size, plane = size * size;
+  resize(images_, {with_whole_groups(vmoe_.config(), count), config_.model.channels, size, size});
+  float* to = images_.data<float>();
+  std::fill(to + count * pixels_, to + images_.tensor().numel(), 0.0f);
+  engine::parallel_for(count * config_.model.channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t channel = p % config_.model.channels;
+      const auto unit = static_cast<float>(pixel_unit(config_, channel));
+      const auto black = static_cast<float>(black_value(config_, channel));
+      for (int64_t i = p * plane; i < (p + 1) * plane; ++i) to[i] = black + unit * pixels[i];
+    }
+  });
+  return images_.tensor();
+}
+
+std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
+  tape_.clear();
+  arena_.reset();
+  nn::Forward f{.tape = tape_,
+                .mode = nn::Mode::kEval,
+                .param_grads = false,
+                .precision = vmoe_.config().precision,
+                .sample_ids = {}};
+  vmoe_.forward(f, tape_.input(normalised(pixels)), output_);
+  const std::span<const float> logits(
+      output_.logits.data<const float>(),
+      pixels.size() / static_cast<size_t>(pixels_) * static_cast<size_t>(classes_));
+  check_finite(logits, "logits");
+  return logits;
+}
+
+std::span<const float> AttackedModel::logits_and_gradient(std::span<const float> pixels,
+                                                          std::span<const int32_t> labels,
+                                                          std::span<float> gradient) {
+  const auto count = static_cast<int64_t>(labels.size());
+  check(gradient.size() == pixels.size() && count * pixels_ == static_cast<int64_t>(pixels.size()),
+        ErrorKind::kShape, "attack: ", labels.size(), " labels and gradients of ", gradient.size(),
+        " for ", pixels.size(), " pixels");
+  tape_.clear();
+  arena_.reset();
+  const Tensor images = normalised(pixels);
+  resize(gradients_, images.shape());
+  std::fill_n(gradients_.data<float>(), images.numel(), 0.0f);
+  nn::Forward f{.tape = tape_,
+                .mode = nn::Mode::kEval,
+                .param_grads = false,
+                .precision = vmoe_.config().precision,
+                .sample_ids = {}};
+  vmoe_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
+  // Images that only fill a group have class 0; nobody reads their gradient.
+  labels_.assign(labels.begin(), labels.end());
+  labels_.resize(static_cast<size_t>(images.shape()[0]), 0);
+  const Tensor targets(labels_.data(), {images.shape()[0]}, engine::Dtype::kI32,
+                       engine::Device::kCpu);
+  // A sum, so that an image's gradient knows nothing of how many there are.
+  const Tensor loss =
+      engine::cross_entropy(output_.logits, targets, classification_loss(config_), 1);
+  tape_.backward(loss, Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
+  const int64_t plane = config_.model.image_size * config_.model.image_size;
+  const float* from = gradients_.data<float>();
+  for (int64_t i = 0; i < count * pixels_; ++i) {
+    const int64_t channel = i / plane % config_.model.channels;
+    gradient[static_cast<size_t>(i)] = from[i] * static_cast<float>(pixel_unit(config_, channel));
+  }
+  check_finite(gradient, "gradients");
+  const std::span<const float> logits(output_.logits.data<const float>(),
+                                      static_cast<size_t>(count * classes_));
+  check_finite(logits, "logits");
+  return logits;
+}
+
+}  // namespace train

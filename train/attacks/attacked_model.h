@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/core/arena.h"
+#include "engine/core/buffer.h"
+#include "engine/core/tape.h"
+#include "engine/ops/cross_entropy.h"
+#include "moe/vmoe.h"
+#include "train/config.h"
+
+namespace train {
+
+// What an attack sees of a model: class logits, and gradients with respect to the pixels, of images
+// whose pixels are in [0, 1]; normalisation is inside. Evaluation mode: no router noise, no
+// dropout, and neither weights nor their gradients are touched. An image's numbers do not depend on
+// the others, unless predictions do (depends_on_neighbours).
+class AttackedModel {
+ public:
+  AttackedModel(const moe::Vmoe& vmoe, const Config& config);
+  AttackedModel(const AttackedModel&) = delete;
+  AttackedModel& operator=(const AttackedModel&) = delete;
+
+  int64_t pixels_per_image() const { return pixels_; }
+  int64_t classes() const { return classes_; }
+
+  // pixels (count * pixels_per_image). Returns (count, classes), valid until the next call.
+  std::span<const float> logits(std::span<const float> pixels);
+
+  // The same, and `gradient`, as large as `pixels`: for each image d(its classification loss) /
+  // d(its pixels), +-0 where the output does not depend on them. labels (count).
+  // Error(kValue) for a label outside the classes, and for logits or gradients that are not finite.
+  std::span<const float> logits_and_gradient(std::span<const float> pixels,
+                                             std::span<const int32_t> labels,
+                                             std::span<float> gradient);
+
+ private:
+  engine::Tensor normalised(std::span<const float> pixels);
+
+  const moe::Vmoe& vmoe_;
+  const Config config_;
+  int64_t pixels_, classes_;
+  engine::StepArena arena_;
+  engine::Tape tape_;
+  engine::Buffer images_, gradients_;
+  std::vector<int32_t> labels_;
+  moe::VmoeOutput output_;
+  float seed_ = 1;
+};
+
+}  // namespace train

@@ -1,0 +1,69 @@
+#include "train/attacks/pgd.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/core/error.h"
+
+namespace train {
+
+using engine::check;
+using engine::ErrorKind;
+
+namespace {
+
+engine::RngKey key_of(uint64_t seed, const Victims& victims, int64_t i, int64_t restart) {
+  return engine::RngKey(seed, engine::Purpose::kAttack)
+      .with(static_cast<uint64_t>(victims.samples[static_cast<size_t>(i)]))
+      .with(static_cast<uint64_t>(restart));
+}
+
+}  // namespace
+
+void attack_pgd(AttackedModel& model, const PgdOptions& o, Victims& victims) {
+  check(o.ball.eps >= 0 && std::isfinite(o.ball.eps) && o.step >= 0 && std::isfinite(o.step) &&
+            o.steps >= 1 && o.restarts >= 1,
+        ErrorKind::kValue, "attack: eps ", o.ball.eps, ", step ", o.step, ", ", o.steps,
+        " steps and ", o.restarts,
+        " restarts: expected sizes of 0 or more and at least one step and start");
+  for (int64_t restart = 0; restart < o.restarts; ++restart) {
+    Active active(victims);
+    if (active.empty()) return;
+    for (int64_t k = 0; k < active.size() && o.random_start; ++k) {
+      const int64_t i = active.index[static_cast<size_t>(k)];
+      o.ball.draw(victims.clean_of(i), key_of(o.seed, victims, i, restart), active.image(k));
+    }
+    for (int64_t t = 0; t < o.steps && !active.empty(); ++t) {
+      active.drop_broken(model.logits_and_gradient(active.x, active.labels, active.gradient));
+      for (int64_t k = 0; k < active.size(); ++k) {
+        const int64_t i = active.index[static_cast<size_t>(k)];
+        o.ball.ascend(victims.clean_of(i), active.gradient_of(k), o.step, active.image(k));
+      }
+    }
+    if (!active.empty()) active.drop_broken(model.logits(active.x));
+    active.keep_images();
+  }
+}
+
+void attack_noise(AttackedModel& model, double sigma, int64_t restarts, uint64_t seed,
+                  Victims& victims) {
+  check(sigma >= 0 && std::isfinite(sigma) && restarts >= 1, ErrorKind::kValue,
+        "attack: noise of deviation ", sigma, ", ", restarts,
+        " times: expected 0 or more, once or ", "more");
+  for (int64_t restart = 0; restart < restarts; ++restart) {
+    Active active(victims);
+    if (active.empty()) return;
+    for (int64_t k = 0; k < active.size(); ++k) {
+      const engine::RngKey key =
+          key_of(seed, victims, active.index[static_cast<size_t>(k)], restart);
+      const std::span<float> x = active.image(k);
+      for (size_t i = 0; i < x.size(); ++i) {
+        x[i] = std::clamp(static_cast<float>(double{x[i]} + sigma * key.normal(i)), 0.0f, 1.0f);
+      }
+    }
+    active.drop_broken(model.logits(active.x));
+    active.keep_images();
+  }
+}
+
+}  // namespace train
