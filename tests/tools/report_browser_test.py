@@ -211,6 +211,9 @@ def test_noise_slider_and_layers(page):
             assert f"; {walked} changes on the way" in text, text
             assert len(page.all(f"#side-{side} g.flipped")) == flips
         assert page.grid("grid-0") == report.first(report.runs[0], layer, level, image)
+        # The cursor of a chart: from its left edge to its right one.
+        cursor = float(page.one("#sides svg .cursor").get_attribute("x1"))
+        assert abs(cursor - (66 + level / 20 * (530 - 66))) < 1e-6, cursor
         assert page.text("#noise-text") == f"{report.runs[0]['sigmas'][level]:.3f}"
     quiet(page)
 

@@ -1,5 +1,11 @@
 // Line charts, bars and heat maps.
 
+// The class of a text on a shade this strong: where the usual colour of text is hard to read, in the
+// dark from 0.57 on, in the light from 0.75 (equal contrast of black and white).
+function onHeat(alpha) {
+  return alpha > 0.75 ? " stronger" : alpha > 0.57 ? " strong" : "";
+}
+
 function niceTicks(low, high, count) {
   const raw = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -26,7 +32,7 @@ function lineChart(chart) {
   const low = chart.low ?? 0, high = chart.high ?? largestOf(all, low + 1e-9);
   const places = [chart.x, ...chart.lines.map((line) => line.x || [])].flat();
   const x0 = -largestOf(places.map((x) => -x), places.length > 0 ? -Infinity : 0);
-  const x1 = largestOf(places, x0 + 1);
+  const last = largestOf(places, x0), x1 = last > x0 ? last : x0 + 1;
   const px = (x) => box.left + (x - x0) / (x1 - x0) * (box.right - box.left);
   const py = (y) => box.bottom - (y - low) / (high - low) * (box.bottom - box.top);
   const drawing = figure(width, height, chart.label || chart.yLabel);
@@ -190,7 +196,7 @@ function heatMap(matrix, n, most, label, digits = 2) {
                        svg("title", {}, `row ${y}, column ${x}: ${value}`)));
     if (cell < 30) continue;
     drawing.append(svg("text", {x: 26 + (x + 0.5) * cell, y: 24 + (y + 0.5) * cell,
-                                "text-anchor": "middle", class: share > 0.55 ? "cell strong" : "cell",
+                                "text-anchor": "middle", class: "cell" + onHeat(share),
                                 style: cell < 40 ? "font-size:10px" : ""}, value.toFixed(digits)));
   }
   for (let i = 0; i < n; i += cell < 20 ? 2 : 1) {

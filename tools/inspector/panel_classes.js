@@ -5,7 +5,7 @@ const kFirstRows = 100;  // classes shown before "all" is asked for
 function shareCell(n, sum, content, chosen) {
   const share = sum > 0 ? n / sum : 0;
   const text = percent(share, 1);
-  return html("td", {class: "heat" + (chosen ? " chosen" : "") + (share > 0.5 ? " strong" : ""),
+  return html("td", {class: "heat" + (chosen ? " chosen" : "") + onHeat(0.9 * share),
                      title: `${n} patches`,
                      style: `background:rgba(var(--heat), ${(0.9 * share).toFixed(3)})`},
               content ? content(text) : html("span", {}, text));
