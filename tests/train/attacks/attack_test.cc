@@ -15,7 +15,6 @@ using engine::ErrorKind;
 using train::AttackedModel;
 using train::AttackPlan;
 using train::AttackResult;
-using train::Ball;
 using train::Norm;
 using train::PgdOptions;
 using train::Victims;
