@@ -432,7 +432,7 @@ TEST_CASE("checkpoint: SIGKILL at any moment leaves a checkpoint that fits toget
   const engine::RngKey random(11, engine::Purpose::kTest);
   int64_t last = 1, inside = 0;
   uint64_t kill = 0;
-  for (; kill < 20 || (kill < 200 && inside < 5); ++kill) {
+  for (; kill < 20 || (kill < 200 && (inside < 5 || last == 1)); ++kill) {
     const pid_t child = ::fork();
     if (child == 0) {
       try {
@@ -441,8 +441,9 @@ TEST_CASE("checkpoint: SIGKILL at any moment leaves a checkpoint that fits toget
         ::_exit(1);
       }
     }
-    // Up to two saves after the time a child needs to begin.
-    ::usleep(static_cast<useconds_t>(random.uniform(kill) * (2 * one_save.count() + 2000)));
+    // Up to two saves after the time a child needs to begin, and more where that was not enough.
+    const double most = (2 * one_save.count() + 2000) * static_cast<double>(1 + kill / 10);
+    ::usleep(static_cast<useconds_t>(random.uniform(kill) * most));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
