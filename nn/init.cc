@@ -39,6 +39,8 @@ double draw(const Init& init, const RngKey& key, uint64_t i) {
       const double limit = std::sqrt(6.0 / static_cast<double>(init.fan_in + init.fan_out));
       return limit * (2 * key.uniform(i) - 1);
     }
+    case InitKind::kUniform:
+      return init.value * (2 * key.uniform(i) - 1);
   }
   engine::fail(ErrorKind::kInternal, "unknown initialiser ", static_cast<int>(init.kind));
 }
@@ -57,6 +59,7 @@ Init he_normal(int64_t fan_in) { return {.kind = InitKind::kHeNormal, .fan_in = 
 Init xavier_uniform(int64_t fan_in, int64_t fan_out) {
   return {.kind = InitKind::kXavierUniform, .fan_in = fan_in, .fan_out = fan_out};
 }
+Init uniform(double limit) { return {.kind = InitKind::kUniform, .value = limit}; }
 
 uint64_t hash_path(std::string_view path) {
   uint64_t hash = 0xcbf29ce484222325ull;

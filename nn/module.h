@@ -52,6 +52,7 @@ enum class InitKind : uint8_t {
   kLecunNormal,      // truncated normal of variance 1/fan_in (after truncation)
   kHeNormal,         // truncated normal of variance 2/fan_in
   kXavierUniform,    // U(-a, a), a = sqrt(6 / (fan_in + fan_out))
+  kUniform,          // U(-value, value)
 };
 struct Init {
   InitKind kind = InitKind::kZeros;
@@ -68,6 +69,7 @@ Init truncated_normal(double stddev);
 Init lecun_normal(int64_t fan_in);
 Init he_normal(int64_t fan_in);
 Init xavier_uniform(int64_t fan_in, int64_t fan_out);
+Init uniform(double limit);
 
 struct ParamSpec {
   engine::Shape shape;

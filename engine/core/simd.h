@@ -128,6 +128,16 @@ template <class P>
 P sqrt(const P& a) {
   return ei::psqrt(a);
 }
+// max(x, 0), but NaN for NaN.
+template <class T>
+Packet<T> relu(const Packet<T>& x) {
+  return ei::pselect(ei::pcmp_le(x, set(T(0))), set(T(0)), x);
+}
+// value where y > 0, else 0.
+template <class T>
+Packet<T> where_positive(const Packet<T>& y, const Packet<T>& value) {
+  return ei::pselect(ei::pcmp_lt(set(T(0)), y), value, set(T(0)));
+}
 
 // Calls f(i, n) for every register of a row of `count` elements: n lanes from i on.
 template <class T, class F>

@@ -151,6 +151,20 @@ Operand<T> packed_strip(const Operand<T>& a, const T* strip, int64_t depth) {
   return a.row == 1 ? Operand<T>{strip, 1, Tile::kRows} : Operand<T>{strip, depth, 1};
 }
 
+// Rows [i, i + rows) of op(a), `depth` steps of k from p, as a tile multiplies them: where they
+// lie, unless they have to be rounded into `strip`. multiply_packed() takes anything that has this
+// and prefetch_strip(): see window_rows.h.
+template <class T, class Tile>
+Operand<T> strip_of(const Operand<T>& a, int64_t i, int64_t rows, int64_t p, int64_t depth,
+                    T* strip) {
+  if constexpr (Tile::kRounds) {
+    pack_strips<T, Tile>(a, i, rows, p, depth, strip);
+    return packed_strip<T, Tile>(a, strip, depth);
+  } else {
+    return {a.at(i, p), a.row, a.col};
+  }
+}
+
 // A tile to where it belongs, by way of `tile` unless registers can be put there as they are.
 template <class T, class Tile>
 void multiply_to(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a, const T* panel,
@@ -163,8 +177,8 @@ void multiply_to(int64_t rows, int64_t cols, int64_t depth, const Operand<T>& a,
 }
 
 // Rows [begin, end) of c from a wholly packed b: panel-major, (panels, k, kCols).
-template <class T, class Tile>
-void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n, int64_t k,
+template <class T, class Tile, class Rows>
+void multiply_packed(const Rows& a, int64_t begin, int64_t end, int64_t n, int64_t k,
                      const T* packed, int64_t panel_begin, int64_t panel_end, T* c, int64_t ldc,
                      GradWrite write, const Epilogue<T>& epilogue, int64_t all_rows) {
   constexpr int64_t kRows = Tile::kRows, kCols = Tile::kCols;
@@ -172,7 +186,7 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
   const bool stream =
       kWholeLines && streams<T>(all_rows, {c, ldc, false, true, epilogue}, k <= kDepth);
   alignas(64) T tile[kRows * kCols];
-  alignas(64) T strip[Tile::kRounds ? kRows * kDepth : 1];
+  alignas(64) T strip[kRows * kDepth];
   int64_t p = 0;
   do {
     const int64_t depth = std::min(kDepth, k - p);
@@ -183,11 +197,7 @@ void multiply_packed(const Operand<T>& a, int64_t begin, int64_t end, int64_t n,
       const int64_t last = std::min(panel_end, first + together);
       for (int64_t i = begin; i < end; i += kRows) {
         const int64_t rows = std::min(kRows, end - i), next = i + kRows;
-        Operand<T> here{a.at(i, p), a.row, a.col};
-        if constexpr (Tile::kRounds) {
-          pack_strips<T, Tile>(a, i, rows, p, depth, strip);
-          here = packed_strip<T, Tile>(a, strip, depth);
-        }
+        const Operand<T> here = strip_of<T, Tile>(a, i, rows, p, depth, strip);
         for (int64_t panel = first; panel < last; ++panel) {
           const int64_t j = panel * kCols, cols = std::min(kCols, n - j);
           if (next < end) {

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "engine/core/cpu_features.h"
 #include "engine/core/parallel.h"
 #include "engine/core/workspace.h"
 #include "engine/gemm/bf16_tiles.h"
 #include "engine/gemm/blocked_product.h"
 #include "engine/gemm/gemm_bf16.h"
-#include "engine/gemm/register_tile.h"
+#include "engine/gemm/tile_choice.h"
 
 namespace engine::kernels {
 namespace {
@@ -20,18 +19,6 @@ bool in_bf16_tiles(Precision precision) {
   check(precision == Precision::kF32 || std::is_same_v<T, float>, ErrorKind::kDtype,
         "a product in bf16 takes f32, not f64");
   return precision == Precision::kBf16 && bf16_tiles() != nullptr;
-}
-
-// Calls f with the register tile that this machine multiplies fastest with.
-template <class T, class F>
-void with_tile(Precision precision, F&& f) {
-  if constexpr (std::is_same_v<T, float>) {
-    static const bool avx512 = usable_isa() >= Isa::kAvx512 && f32_tile_avx512() != nullptr;
-    const bool rounds = precision == Precision::kBf16;
-    if (avx512) return rounds ? f(Rounding<Avx512Tile>()) : f(Avx512Tile());
-    if (rounds) return f(Rounding<BaseTile<T>>());
-  }
-  f(BaseTile<T>());
 }
 
 template <class T, class Tile>

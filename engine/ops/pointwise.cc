@@ -74,6 +74,22 @@ Tensor multiply(const Tensor& x, const Tensor& other) {
   return y;
 }
 
+Tensor relu(const Tensor& x) {
+  Tape& on = tape_of("relu", x);
+  Tensor y = on.arena().empty(x.shape(), x.dtype());
+  dispatch_cpu(x, [&]<class T>(auto backend) {
+    kernels::relu_forward(backend, x.data<const T>(), y.data<T>(), x.numel());
+  });
+  on.record("relu", {x}, y, [x, y](const Tensor& dy, Tape& tape) {
+    const GradTarget dx = tape.target(x);
+    dispatch_cpu(dy, [&]<class T>(auto backend) {
+      kernels::relu_backward(backend, y.data<const T>(), dy.data<const T>(), dx.grad.data<T>(),
+                             dy.numel(), dx.write);
+    });
+  });
+  return y;
+}
+
 Tensor tanh(const Tensor& x) {
   Tape& on = tape_of("tanh", x);
   Tensor y = on.arena().empty(x.shape(), x.dtype());

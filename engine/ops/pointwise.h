@@ -16,6 +16,9 @@ Tensor scale(const Tensor& x, double factor);
 // y = x * other. Gradient: dx = dy * other, dother = dy * x.
 Tensor multiply(const Tensor& x, const Tensor& other);
 
+// y = max(x, 0), NaN for NaN. Gradient: dy where y > 0, else 0 (also at 0). Saves y.
+Tensor relu(const Tensor& x);
+
 // y = tanh(x). Gradient: dy (1 - y^2). Saves y.
 Tensor tanh(const Tensor& x);
 

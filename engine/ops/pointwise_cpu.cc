@@ -44,6 +44,21 @@ void put_product(Cpu, const T* a, const T* b, T* y, int64_t count, GradWrite wri
 }
 
 template <class T>
+void relu_forward(Cpu, const T* x, T* y, int64_t count) {
+  for_all_lanes<T>(count, [=](int64_t i, int64_t n) {
+    simd::store_n(y + i, simd::relu<T>(simd::load_n(x + i, n)), n);
+  });
+}
+
+template <class T>
+void relu_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite write) {
+  for_all_lanes<T>(count, [=](int64_t i, int64_t n) {
+    simd::put_n(dx + i, simd::where_positive<T>(simd::load_n(y + i, n), simd::load_n(dy + i, n)), n,
+                write == GradWrite::kAccumulate);
+  });
+}
+
+template <class T>
 void tanh_forward(Cpu, const T* x, T* y, int64_t count) {
   parallel_for(count, kGrain, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) y[i] = std::tanh(x[i]);
@@ -79,6 +94,10 @@ template void put_product(Cpu, const float*, const float*, float*, int64_t, Grad
 template void put_product(Cpu, const double*, const double*, double*, int64_t, GradWrite);
 template void put_bf16(Cpu, const float*, float*, int64_t, GradWrite);
 template void put_bf16(Cpu, const double*, double*, int64_t, GradWrite);
+template void relu_forward(Cpu, const float*, float*, int64_t);
+template void relu_forward(Cpu, const double*, double*, int64_t);
+template void relu_backward(Cpu, const float*, const float*, float*, int64_t, GradWrite);
+template void relu_backward(Cpu, const double*, const double*, double*, int64_t, GradWrite);
 template void tanh_forward(Cpu, const float*, float*, int64_t);
 template void tanh_forward(Cpu, const double*, double*, int64_t);
 template void tanh_backward(Cpu, const float*, const float*, float*, int64_t, GradWrite);

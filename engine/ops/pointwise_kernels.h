@@ -14,6 +14,11 @@ void put_scaled(Cpu, const T* x, T factor, T* y, int64_t count, GradWrite write)
 template <class T>
 void put_product(Cpu, const T* a, const T* b, T* y, int64_t count, GradWrite write);
 template <class T>
+void relu_forward(Cpu, const T* x, T* y, int64_t count);
+// dx (+)= dy where y > 0; dx may be dy.
+template <class T>
+void relu_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite write);
+template <class T>
 void tanh_forward(Cpu, const T* x, T* y, int64_t count);
 template <class T>
 void tanh_backward(Cpu, const T* y, const T* dy, T* dx, int64_t count, GradWrite write);

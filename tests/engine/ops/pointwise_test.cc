@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "engine/core/precision.h"
@@ -36,6 +38,8 @@ const std::vector<Op>& all_ops() {
        [](double a, double) { return -0.75 * a; }},
       {"tanh", [](std::span<const Tensor> x) { return engine::tanh(x[0]); },
        [](double a, double) { return std::tanh(a); }},
+      {"relu", [](std::span<const Tensor> x) { return relu(x[0]); },
+       [](double a, double) { return std::max(a, 0.0); }},
   };
   return ops;
 }
@@ -215,6 +219,23 @@ TEST_CASE("pointwise: reject what they cannot do") {
   CHECK(caught([&] { multiply(y, x); }).is(ErrorKind::kValue, {"multiply"}));
   CHECK(caught([&] { scale(y, 2); }).is(ErrorKind::kValue, {"scale"}));
   CHECK(caught([&] { engine::tanh(y); }).is(ErrorKind::kValue, {"tanh"}));
+  CHECK(caught([&] { relu(y); }).is(ErrorKind::kValue, {"relu"}));
   CHECK(caught([&] { reshape(y, {6}); }).is(ErrorKind::kValue, {"reshape"}));
   CHECK(caught([&] { slice(y, 0, 1); }).is(ErrorKind::kValue, {"slice"}));
+}
+
+TEST_CASE("pointwise: relu of zero, of NaN and of infinity") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {0.f, -0.f, nan, inf, -inf, 1.f, -1.f};
+  const auto run = run_op<float>([](std::span<const Tensor> in) { return relu(in[0]); }, {Shape{7}},
+                                 {x}, std::vector<float>(7, 2.f));
+  CHECK(std::isnan(run.y[2]));
+  CHECK(run.y[3] == inf);
+  for (const size_t i : {0, 1, 4, 6}) {
+    CHECK(run.y[i] == 0);
+    CHECK(run.grads[0][i] == 0);
+  }
+  CHECK(run.grads[0][3] == 2);
+  CHECK(run.grads[0][5] == 2);
 }
