@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/core/tensor.h"
 
@@ -35,6 +36,13 @@ struct Routing {
 
   // What `dropped` is counted among, for one token.
   int64_t choices_per_token() const { return expert_choice ? 1 : top_k; }
+};
+
+// What a forward pass of a model returns; reused from step to step. `routings` has one entry per
+// MoE layer, in order, valid while the step's arena is.
+struct ModelOutput {
+  engine::Tensor logits;  // (B, classes)
+  std::vector<Routing> routings;
 };
 
 }  // namespace moe

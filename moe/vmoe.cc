@@ -52,7 +52,7 @@ Vmoe::Vmoe(const VmoeConfig& config) : config_(config), stem_(config.vit), head_
   }
 }
 
-void Vmoe::forward(nn::Forward& f, const Tensor& images, VmoeOutput& out,
+void Vmoe::forward(nn::Forward& f, const Tensor& images, ModelOutput& out,
                    std::span<const RoutingRandom> random) const {
   engine::check(random.empty() || random.size() == config_.moe_layers.size(), ErrorKind::kValue,
                 "vmoe: random numbers for ", random.size(), " of ", config_.moe_layers.size(),

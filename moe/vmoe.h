@@ -26,20 +26,13 @@ struct VmoeConfig {
   void check() const;
 };
 
-// What a forward pass returns; reused from step to step. `routings` has one entry per MoE
-// layer, in block order, valid while the step's arena is.
-struct VmoeOutput {
-  engine::Tensor logits;  // (B, classes)
-  std::vector<Routing> routings;
-};
-
 class Vmoe {
  public:
   explicit Vmoe(const VmoeConfig& config);
 
   // images (B, C, S, S). In training mode f.sample_ids must name the B images. `random`: one
   // entry per MoE layer, or empty for the layers' own random numbers.
-  void forward(nn::Forward& f, const engine::Tensor& images, VmoeOutput& out,
+  void forward(nn::Forward& f, const engine::Tensor& images, ModelOutput& out,
                std::span<const RoutingRandom> random = {}) const;
   void visit(nn::ParamVisitor& v);
 

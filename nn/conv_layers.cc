@@ -33,6 +33,7 @@ void Conv2d::add_cost(PictureSize& size, Cost& cost) const {
   const int64_t products = size.pixels() * spec_.fan_in() * spec_.out;
   cost.active += products;
   cost.all += products;
+  cost.kept += 2 * size.pixels() * spec_.out;  // what comes out, and what the norm makes of it
 }
 
 Tensor BatchNorm::forward(Forward& f, const Tensor& x, const engine::NormTail& tail) const {

@@ -15,6 +15,7 @@ struct Cost {
   int64_t active = 0;   // what one image goes through, routers not counted
   int64_t all = 0;      // if it went through every expert
   int64_t routers = 0;  // spent on choosing
+  int64_t kept = 0;     // not multiply-adds: numbers that backward needs, in training
 };
 
 // A layer that a network holds without knowing which: of convolutions and blocks of convolutional

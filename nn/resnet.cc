@@ -13,19 +13,19 @@ using engine::Tensor;
 
 namespace {
 
-constexpr int64_t kStages = 4, kFirstWidth = 64;
+constexpr int64_t kStages = 4, kGroup = 64;
 constexpr engine::PoolOptions kStemPool{.kernel = 3, .stride = 2, .padding = 1};
 
 int64_t expansion(const ResnetConfig& c) { return c.bottleneck ? 4 : 1; }
-int64_t stage_width(int64_t stage) { return kFirstWidth << stage; }
-int64_t last_width(const ResnetConfig& c) { return stage_width(kStages - 1) * expansion(c); }
+int64_t stage_width(const ResnetConfig& c, int64_t stage) { return c.first_width << stage; }
+int64_t last_width(const ResnetConfig& c) { return stage_width(c, kStages - 1) * expansion(c); }
 
 // PyTorch's default for layers that are not initialised otherwise.
 Init default_init(int64_t fan_in) { return uniform(1 / std::sqrt(static_cast<double>(fan_in))); }
 
 ConvSpec stem_spec(const ResnetConfig& c) {
-  if (!c.small_inputs) return kaiming_conv(c.channels, kFirstWidth, 7, 2, 3);
-  ConvSpec spec{c.channels, kFirstWidth, 3, 1, 1};
+  if (!c.small_inputs) return kaiming_conv(c.channels, c.first_width, 7, 2, 3);
+  ConvSpec spec{c.channels, c.first_width, 3, 1, 1};
   spec.init = default_init(spec.fan_in());
   return spec;
 }
@@ -99,8 +99,9 @@ void ResnetConfig::check() const {
   }
   engine::check(channels > 0, ErrorKind::kValue, "model.channels must be positive, got ", channels);
   engine::check(classes > 0, ErrorKind::kValue, "model.classes must be positive, got ", classes);
-  engine::check(width_per_group > 0 && (bottleneck || width_per_group == kFirstWidth),
-                ErrorKind::kValue, "a width of ", width_per_group,
+  engine::check(first_width > 0, ErrorKind::kValue, "a first width of ", first_width);
+  engine::check(width_per_group > 0 && (bottleneck || width_per_group == kGroup), ErrorKind::kValue,
+                "a width of ", width_per_group,
                 " per group: 1 or more with bottlenecks, 64 without");
 }
 
@@ -119,18 +120,18 @@ ResnetConfig named_resnet(const std::string& name) {
 
 Resnet::Resnet(const ResnetConfig& config, const LayerMaker& maker)
     : config_(config),
-      bn1_(kFirstWidth),
+      bn1_(config.first_width),
       fc_(last_width(config), config.classes, default_init(last_width(config)),
           default_init(last_width(config))) {
   config.check();
   conv1_ = maker.conv("conv1", stem_spec(config));
-  int64_t in = kFirstWidth;
+  int64_t in = config.first_width;
   for (int64_t stage = 0; stage < kStages; ++stage) {
-    const int64_t width = stage_width(stage), out = width * expansion(config);
+    const int64_t width = stage_width(config, stage), out = width * expansion(config);
     for (int64_t i = 0; i < config.blocks[static_cast<size_t>(stage)]; ++i) {
       const std::string name = "layer" + std::to_string(stage + 1) + "." + std::to_string(i);
       const int64_t stride = stage > 0 && i == 0 ? 2 : 1;
-      const BlockSpec spec{in, width * config.width_per_group / kFirstWidth, out, stride,
+      const BlockSpec spec{in, width * config.width_per_group / kGroup, out, stride,
                            config.bottleneck};
       blocks_.push_back({name, maker.block(name, spec)});
       in = out;

@@ -48,7 +48,8 @@ class ResidualBlock final : public Layer {
 struct ResnetConfig {
   std::vector<int64_t> blocks = {2, 2, 2, 2};  // of layer1 ... layer4
   bool bottleneck = false;
-  int64_t width_per_group = 64;  // of a bottleneck's inner convolutions; 128: "wide"
+  int64_t first_width = 64;      // channels of layer1, before a bottleneck's four-fold
+  int64_t width_per_group = 64;  // a bottleneck's inner width, of 64; 128: "wide"
   // 3x3 convolution of stride 1 and no pooling at the start, for 32 px; else 7x7 of stride 2 and
   // 3x3 max-pooling of stride 2.
   bool small_inputs = true;
@@ -60,7 +61,8 @@ struct ResnetConfig {
 // "resnet18", "resnet34", "resnet50", "wide-resnet50-2". Error(kValue) else.
 ResnetConfig named_resnet(const std::string& name);
 
-// A residual network: stem, four stages of 64, 128, 256 and 512 (x 4) channels, mean over pixels,
+// A residual network: stem, four stages of 64, 128, 256 and 512 (x 4) channels (the first
+// is first_width), mean over pixels,
 // linear classifier. Weights start as torchvision's: convolutions Kaiming normal (fan-out), batch
 // norms 1 and 0, the classifier U(+-1/sqrt(in)); a small stem, which the published code puts in the
 // place of the original, U(+-1/sqrt(fan-in)).

@@ -19,6 +19,8 @@ struct Source {
 // said once, in config_fields.cc. `robustmoe recipes NAME` prints it beside the values.
 struct Config {
   struct Model {
+    std::string kind = "vit", stem = "small";
+    int64_t first_width = 64;
     std::string size = "custom";
     int64_t width = 192, mlp = 768, heads = 3, layers = 8;
     int64_t patch = 4, image_size = 32, channels = 0, classes = 0;
@@ -82,12 +84,13 @@ struct Config {
     std::string name = "adam";
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0.9;
     double weight_decay = 0;
-    std::string decay = "kernels";
+    std::string decay = "kernels", decay_form = "decoupled";
+    bool nesterov = false;
     double clip = 0;
   };
   struct Schedule {
     std::string kind = "cosine";
-    double peak = 1e-3, end = 0;
+    double peak = 1e-3, end = 0, power = 0.9;
     int64_t warmup_steps = 0;
   };
   struct Train {

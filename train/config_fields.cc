@@ -56,6 +56,14 @@ class Listing {
 
 void list_model(Listing& to, Config::Model& m) {
   to.group("model");
+  to.choice("kind", m.kind, {"vit", "resnet18", "resnet34", "resnet50", "wide-resnet50-2"},
+            "A vision transformer, or a residual network, which size, width, mlp, heads, layers, "
+            "patch, gelu, pool, pre_logits and stochastic_depth do not concern.");
+  to.choice(
+      "stem", m.stem, {"small", "imagenet"},
+      "Of a residual network: a 3x3 convolution of stride 1, or 7x7 of stride 2 and pooling.");
+  to.integer("first_width", m.first_width, {1, 65536},
+             "Channels of a residual network's first stage; the published ones have 64.");
   to.choice("size", m.size, {"custom", "T", "S", "B", "L", "H"},
             "A named size sets width, mlp, heads and layers, unless they are given too.");
   to.integer("width", m.width, {1, 65536}, "Numbers in a token.");
@@ -226,17 +234,24 @@ void list_optimizer(Listing& to, Config::Optimizer& o) {
   to.real("beta2", o.beta2, kBelowOne, "Decay of the second moment (adam).");
   to.real("eps", o.eps, kPositive, "Added to the root of the second moment (adam).");
   to.real("momentum", o.momentum, kBelowOne, "Momentum (sgd).");
+  to.flag("nesterov", o.nesterov, "Nesterov's momentum: the step looks one momentum ahead (sgd).");
   to.real("weight_decay", o.weight_decay, kNotNegative,
-          "Decoupled decay, multiplied by the learning rate.");
+          "Decay of the weights, multiplied by the learning rate.");
   to.choice("decay", o.decay, {"kernels", "all", "none"}, "Which parameters decay.");
+  to.choice("decay_form", o.decay_form, {"decoupled", "gradient"},
+            "Whether decay shrinks the weights, or is added to the gradient before moments and "
+            "momentum see it, as PyTorch's SGD does.");
   to.real("clip", o.clip, kNotNegative, "Largest global norm of the gradient; 0: off.");
 }
 
 void list_schedule(Listing& to, Config::Schedule& s) {
   to.group("schedule");
-  to.choice("kind", s.kind, {"constant", "linear", "cosine"}, "Learning rate after the warm-up.");
+  to.choice("kind", s.kind, {"constant", "linear", "cosine", "polynomial"},
+            "Learning rate after the warm-up.");
   to.real("peak", s.peak, kPositive, "Learning rate at the end of the warm-up.");
-  to.real("end", s.end, kNotNegative, "Learning rate at the last step (linear, cosine).");
+  to.real("end", s.end, kNotNegative,
+          "Learning rate at the last step (linear, cosine, polynomial).");
+  to.real("power", s.power, kPositive, "Of 1 - t, the share of the way left (polynomial).");
   to.integer("warmup_steps", s.warmup_steps, kAnyCount, "Steps of linear warm-up from 0.");
 }
 

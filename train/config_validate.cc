@@ -4,6 +4,7 @@
 #include "data/split.h"
 #include "engine/core/error.h"
 #include "train/config.h"
+#include "train/network.h"
 
 namespace train {
 namespace {
@@ -15,11 +16,17 @@ void require(bool ok, const Parts&... parts) {
 
 void validate_model(const Config& c) {
   const Config::Model& m = c.model;
+  require(m.classes != 1, "model.classes = 1 leaves nothing to learn: 0 takes the data's number");
+  if (!is_vit(c)) {
+    require(c.moe.layers == "none", "moe.layers = \"", c.moe.layers,
+            "\" names blocks of a vision transformer, but model.kind is ", m.kind,
+            ": set moe.layers=none");
+    return;
+  }
   require(m.image_size % m.patch == 0, "model.image_size = ", m.image_size,
           " is not a multiple of model.patch = ", m.patch, ": change one of them");
   require(m.width % m.heads == 0, "model.width = ", m.width,
           " is not a multiple of model.heads = ", m.heads, ": change one of them");
-  require(m.classes != 1, "model.classes = 1 leaves nothing to learn: 0 takes the data's number");
 }
 
 // Soft MoE has nothing to balance, to drop or to compare.

@@ -18,10 +18,8 @@ bool depends_on_neighbours(const moe::MoeConfig& config) {
 }
 
 Tensor Inference::filled_up(const Tensor& images) {
-  const moe::VmoeConfig& config = vmoe_.config();
-  const int64_t group = config.moe.group_images, count = images.shape()[0];
-  const bool grouped = !config.moe_layers.empty() && depends_on_neighbours(config.moe);
-  if (!grouped || group <= 0 || count % group == 0) return images;
+  const int64_t group = network_.dependent_images(), count = images.shape()[0];
+  if (group == 0 || count % group == 0) return images;
   const int64_t full = (count + group - 1) / group * group;
   const engine::Shape shape{full, images.shape()[1], images.shape()[2], images.shape()[3]};
   if (!filled_.tensor().defined() || filled_.tensor().shape() != shape) {
@@ -32,15 +30,15 @@ Tensor Inference::filled_up(const Tensor& images) {
   return filled_.tensor();
 }
 
-const moe::VmoeOutput& Inference::run(const Tensor& images) {
+const moe::ModelOutput& Inference::run(const Tensor& images) {
   tape_.clear();
   arena_.reset();
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kEval,
                 .param_grads = false,
-                .precision = vmoe_.config().precision,
+                .precision = network_.precision(),
                 .sample_ids = {}};
-  vmoe_.forward(f, tape_.input(filled_up(images)), output_);
+  network_.forward(f, tape_.input(filled_up(images)), output_);
   return output_;
 }
 
@@ -111,9 +109,9 @@ Evaluation evaluate(Inference& inference, const Config& config, data::Loader& lo
   return sum.result();
 }
 
-Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+Evaluation evaluate(const Network& network, const Config& config, const data::Dataset& dataset,
                     MultiLabelSum* several) {
-  Inference inference(vmoe);
+  Inference inference(network);
   data::Loader loader = data::Loader::evaluation(dataset, evaluation_loader(config));
   if (several == nullptr) return evaluate(inference, config, loader);
   EvaluationSum sum(classification_loss(config));

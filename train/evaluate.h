@@ -11,8 +11,8 @@
 #include "engine/core/buffer.h"
 #include "engine/core/tape.h"
 #include "engine/ops/cross_entropy.h"
-#include "moe/vmoe.h"
 #include "train/config.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -25,22 +25,22 @@ namespace train {
 // does, which with batch priority or expert choice may cost others a slot.
 class Inference {
  public:
-  explicit Inference(const moe::Vmoe& vmoe) : vmoe_(vmoe), tape_(arena_) {}
+  explicit Inference(const Network& network) : network_(network), tape_(arena_) {}
   Inference(const Inference&) = delete;
   Inference& operator=(const Inference&) = delete;
 
   // images (B, C, S, S) f32. The result is valid until the next call; its first B images are
   // those asked for.
-  const moe::VmoeOutput& run(const engine::Tensor& images);
+  const moe::ModelOutput& run(const engine::Tensor& images);
 
  private:
   engine::Tensor filled_up(const engine::Tensor& images);
 
-  const moe::Vmoe& vmoe_;
+  const Network& network_;
   engine::StepArena arena_;
   engine::Tape tape_;
   engine::Buffer filled_;
-  moe::VmoeOutput output_;
+  moe::ModelOutput output_;
 };
 
 // A prediction depends on the other images of its batch: experts have a capacity at
@@ -97,7 +97,7 @@ Evaluation evaluate(Inference& inference, const Config& config, data::Loader& lo
 // The same over config.eval.limit images of a data set, or all. With `several`, which may be null,
 // it also counts towards that.
 class MultiLabelSum;
-Evaluation evaluate(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+Evaluation evaluate(const Network& network, const Config& config, const data::Dataset& dataset,
                     MultiLabelSum* several = nullptr);
 
 }  // namespace train

@@ -50,13 +50,33 @@ PerImage elements(const moe::VmoeConfig& c) {
   return out;
 }
 
-}  // namespace
+// Elements of one image: of MoE layers without masks, and of all.
+struct Activations {
+  double moe, all;
+};
 
-MemoryPlan plan_memory(const Config& config, int64_t parameters) {
-  const moe::VmoeConfig c = vmoe_config(config);
+Activations vit_activations(const moe::VmoeConfig& c) {
   const PerImage per = elements(c);
   const auto moe_layers = static_cast<double>(c.moe_layers.size());
   const auto layers = static_cast<double>(c.vit.layers);
+  return {moe_layers * per.moe, moe_layers * (per.moe + per.mask) +
+                                    layers * (per.attention + per.skipped) + per.stem +
+                                    (layers - moe_layers) * per.dense + per.widest_gradient};
+}
+
+Activations resnet_activations(const Config& config) {
+  const int64_t side = config.model.image_size;
+  const nn::Cost cost = nn::Resnet(resnet_config(config)).cost({side, side});
+  // Gradients of the widest place are three: into and out of a norm, and of a shortcut. Most
+  // numbers are in the first stage.
+  const int64_t stem = config.model.stem == "small" ? side * side : side * side / 4;
+  return {0, static_cast<double>(cost.kept + 3 * config.model.first_width * stem +
+                                 config.model.channels * side * side)};
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const auto images = static_cast<double>(config.train.micro_batch > 0 ? config.train.micro_batch
                                                                        : config.train.batch);
   MemoryPlan plan;
@@ -64,16 +84,15 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   plan.weights = plan.gradients = bytes(static_cast<double>(parameters));
   plan.optimizer = plan.weights * (config.optimizer.name == "adam" ? 2 : 1);
   plan.ema = config.train.ema > 0 ? plan.weights : 0;
-  plan.moe = bytes(moe_layers * per.moe * images);
-  const auto side = static_cast<double>(c.vit.image_size);
+  const auto side = static_cast<double>(config.model.image_size);
+  const double pixels = side * side * static_cast<double>(config.model.channels);
   const bool mixes = config.augment.mixup > 0 || config.augment.cutmix > 0;
-  const double mixed = mixes ? side * side * static_cast<double>(c.vit.channels) : 0;
-  plan.activations =
-      bytes(images * (moe_layers * (per.moe + per.mask) + layers * (per.attention + per.skipped) +
-                      per.stem + mixed + (layers - moe_layers) * per.dense + per.widest_gradient));
+  const Activations per =
+      is_vit(config) ? vit_activations(vmoe_config(config)) : resnet_activations(config);
+  plan.moe = bytes(images * per.moe);
+  plan.activations = bytes(images * (per.all + (mixes ? pixels : 0)));
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
-                       static_cast<double>(config.train.batch) *
-                       static_cast<double>(c.vit.channels) * side * side);
+                       static_cast<double>(config.train.batch) * pixels);
   return plan;
 }
 

@@ -7,6 +7,7 @@
 
 #include "data/names.h"
 #include "train/init/timm_names.h"
+#include "train/init/torchvision_names.h"
 #include "train/memory_plan.h"
 
 namespace train {
@@ -16,47 +17,6 @@ using engine::Device;
 using engine::Dtype;
 using engine::ErrorKind;
 using engine::Tensor;
-
-moe::VmoeConfig vmoe_config(const Config& config) {
-  moe::VmoeConfig out;
-  nn::VitConfig& v = out.vit;
-  v.image_size = config.model.image_size;
-  v.channels = config.model.channels;
-  v.patch = config.model.patch;
-  v.classes = config.model.classes;
-  v.width = config.model.width;
-  v.mlp = config.model.mlp;
-  v.heads = config.model.heads;
-  v.layers = config.model.layers;
-  v.pre_logits = config.model.pre_logits;
-  v.pool = config.model.pool == "mean" ? nn::Pool::kMean : nn::Pool::kToken;
-  v.gelu = config.model.gelu == "erf" ? engine::GeluForm::kErf : engine::GeluForm::kTanh;
-  moe::MoeConfig& m = out.moe;
-  m.experts = config.moe.experts;
-  m.top_k = config.moe.top_k;
-  m.eval_top_k = config.moe.eval_top_k;
-  m.chooser = config.moe.chooser == "experts" ? moe::Chooser::kExperts
-              : config.moe.chooser == "soft"  ? moe::Chooser::kSoft
-                                              : moe::Chooser::kTokens;
-  m.noise_std = config.moe.noise_std;
-  m.dispatch =
-      config.moe.dispatch == "capacity" ? moe::Dispatch::kCapacity : moe::Dispatch::kDropless;
-  m.capacity_factor = config.moe.capacity_factor;
-  m.eval_capacity_factor = config.moe.eval_capacity_factor;
-  m.capacity_multiple_of = config.moe.capacity_multiple_of;
-  m.group_images = config.moe.group_images;
-  m.batch_priority = config.moe.batch_priority;
-  m.bf16_dispatch = config.moe.bf16_dispatch;
-  m.identical_experts = config.moe.expert_init == "identical";
-  m.expert_dropout = config.moe.expert_dropout;
-  m.dropout_mask =
-      config.moe.dropout_mask == "slot" ? moe::DropoutMask::kSlot : moe::DropoutMask::kToken;
-  out.moe_layers = moe_layer_indices(config);
-  out.stochastic_depth = config.model.stochastic_depth;
-  out.precision =
-      config.train.precision == "bf16" ? engine::Precision::kBf16 : engine::Precision::kF32;
-  return out;
-}
 
 namespace {
 
@@ -70,14 +30,13 @@ struct Counter final : nn::ParamVisitor {
 }  // namespace
 
 int64_t count_parameters(const Config& config) {
-  moe::Vmoe model(vmoe_config(config));
   Counter counter;
-  model.visit(counter);
+  build_network(config)->visit(counter);
   return counter.count;
 }
 
-Model::Model(const Config& config, bool with_grads, Dtype dtype) : vmoe(vmoe_config(config)) {
-  nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(vmoe, dtype);
+Model::Model(const Config& config, bool with_grads, Dtype dtype) : network(build_network(config)) {
+  nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(*network, dtype);
 }
 
 LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite) {
@@ -110,6 +69,7 @@ InitReport init_model(const Config& config, Model& model) {
   try {
     SourceTensors source = read_source(weights);
     if (has_timm_names(source)) source = from_timm(std::move(source));
+    if (!is_vit(config) && has_torchvision_layout(source)) source = from_torchvision(source);
     return init_from(source,
                      {config.init.rules, config.init.tile_noise,
                       static_cast<uint64_t>(config.train.seed), config.init.allow_nonfinite},

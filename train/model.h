@@ -7,16 +7,14 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "engine/core/param_store.h"
-#include "moe/vmoe.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/init/rules.h"
+#include "train/network.h"
 
 // From a Config to the objects it describes. The one place where names of the config become
 // types of the libraries.
 namespace train {
-
-moe::VmoeConfig vmoe_config(const Config& config);
 
 // Trainable parameters of the model a config describes, counted without allocating them.
 int64_t count_parameters(const Config& config);
@@ -28,7 +26,7 @@ struct Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  moe::Vmoe vmoe;
+  std::unique_ptr<Network> network;
   engine::ParamStore params;
 };
 
@@ -44,7 +42,8 @@ struct LoadedModel {
 LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite = false);
 
 // Fills a fresh model as config.init says (train/init/rules.h); a file of timm's names
-// (train/init/timm_names.h) is brought under ours first. Error(kFormat) where a weight has
+// (train/init/timm_names.h) is brought under ours first, one of torchvision's
+// (train/init/torchvision_names.h) into our layouts. Error(kFormat) where a weight has
 // no place, before anything has changed.
 InitReport init_model(const Config& config, Model& model);
 

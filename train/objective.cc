@@ -98,7 +98,7 @@ void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& m
   sum.terms.prc_off_diagonal += sum.share * stats.off_diagonal / layers;
 }
 
-Tensor Objective::loss(nn::Forward& f, const moe::VmoeOutput& out, const Tensor& targets,
+Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor& targets,
                        const Tensor& match, int64_t batch_views, LossTerms& terms) const {
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");

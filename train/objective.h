@@ -31,7 +31,7 @@ class Objective {
   // batch are those of the micro-batch, averaged. targets: labels (images) i32, or soft ones
   // (images, C) of the logits' dtype; match (pairs, patches) or undefined unless
   // compares_pairs(). key: randomness of shuffled pairs (a control).
-  engine::Tensor loss(nn::Forward& f, const moe::VmoeOutput& out, const engine::Tensor& targets,
+  engine::Tensor loss(nn::Forward& f, const moe::ModelOutput& out, const engine::Tensor& targets,
                       const engine::Tensor& match, int64_t batch_views, LossTerms& terms) const;
 
   bool compares_pairs() const { return pairing_ != Pairing::kNone; }

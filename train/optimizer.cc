@@ -21,10 +21,10 @@ Optimizer::Optimizer(const Config& config, engine::ParamStore& params)
   params.allocate(Slab::kMoment1);
   if (options_.name == "adam") params.allocate(Slab::kMoment2);
   for (const engine::ParamStore::Entry& entry : params.entries()) {
-    if (!entry.trainable) continue;
     const bool decay = options_.decay == "all" || (options_.decay == "kernels" && entry.decay);
     for (int64_t i = 0; i < entry.shape.numel(); i += kPiece) {
-      pieces_.push_back({entry.offset + i, std::min(kPiece, entry.shape.numel() - i), decay});
+      (entry.trainable ? pieces_ : statistics_)
+          .push_back({entry.offset + i, std::min(kPiece, entry.shape.numel() - i), decay});
     }
   }
   partial_.resize(pieces_.size());
@@ -69,7 +69,9 @@ void Optimizer::update_piece(const Piece& piece, int64_t update, double learning
   T *w = at(Slab::kValue), *g = at(Slab::kGrad), *m = at(Slab::kMoment1);
   T* ema = ema_ > 0 ? at(Slab::kEma) : nullptr;
   const T scale = static_cast<T>(factor), rate = static_cast<T>(learning_rate);
-  const T decay = piece.decay ? static_cast<T>(options_.weight_decay) : T(0);
+  const T all_decay = piece.decay ? static_cast<T>(options_.weight_decay) : T(0);
+  const bool in_gradient = options_.decay_form == "gradient";
+  const T decay = in_gradient ? T(0) : all_decay, slope = in_gradient ? all_decay : T(0);
   if (options_.name == "adam") {
     T* v = at(Slab::kMoment2);
     const double t = static_cast<double>(update + 1);
@@ -79,7 +81,7 @@ void Optimizer::update_piece(const Piece& piece, int64_t update, double learning
     const T inv2 = static_cast<T>(1 / (1 - std::pow(options_.beta2, t)));
     const T eps = static_cast<T>(options_.eps);
     for (int64_t i = 0; i < piece.count; ++i) {
-      const T gi = scale * g[i];
+      const T gi = scale * g[i] + slope * w[i];
       m[i] = b1 * m[i] + c1 * gi;
       v[i] = b2 * v[i] + c2 * gi * gi;
       const T u = m[i] * inv1 / (std::sqrt(v[i] * inv2) + eps);
@@ -88,9 +90,11 @@ void Optimizer::update_piece(const Piece& piece, int64_t update, double learning
     }
   } else {
     const T momentum = static_cast<T>(options_.momentum);
+    const T ahead = options_.nesterov ? momentum : T(1), now = options_.nesterov ? T(1) : T(0);
     for (int64_t i = 0; i < piece.count; ++i) {
-      m[i] = scale * g[i] + momentum * m[i];
-      w[i] -= rate * (m[i] + decay * w[i]);
+      const T gi = scale * g[i] + slope * w[i];
+      m[i] = gi + momentum * m[i];
+      w[i] -= rate * (now * gi + ahead * m[i] + decay * w[i]);
       g[i] = 0;
     }
   }
@@ -105,6 +109,10 @@ void Optimizer::step(int64_t update, double learning_rate, double norm) {
     engine::parallel_tasks(static_cast<int64_t>(pieces_.size()), [&](int64_t p) {
       update_piece<T>(pieces_[static_cast<size_t>(p)], update, learning_rate, factor);
     });
+    if (ema_ <= 0) return;
+    const T* from = params_.slab(Slab::kValue).template data<const T>();
+    T* to = params_.slab(Slab::kEma).template data<T>();
+    for (const Piece& p : statistics_) std::copy_n(from + p.begin, p.count, to + p.begin);
   });
 }
 

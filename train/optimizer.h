@@ -11,11 +11,13 @@ namespace train {
 //   g' = g * min(1, clip / |g|)                           global norm, if clip > 0
 //   adam: m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2
 //         u = (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
-//   sgd:  m = g' + momentum m,  u = m
+//   sgd:  m = g' + momentum m,  u = m, or with optimizer.nesterov u = g' + momentum m
 //   w -= lr (u + decay w)          decay only where optimizer.decay says: kernels, all, none
+// With optimizer.decay_form = "gradient", as PyTorch's SGD has it, decay w is added to g' instead.
 //   ema = d ema + (1-d) w          if train.ema = d > 0
-// and the gradient is set to zero for the next step. Parameters that are not trainable are left
-// alone. Nothing depends on the number of threads.
+// and the gradient is set to zero for the next step. Parameters that are not trainable (running
+// statistics) are left alone, and copied into ema as they are. Nothing depends on the number of
+// threads.
 class Optimizer {
  public:
   // Allocates the slabs it needs (kMoment1, kMoment2 for adam, kEma) in `params`.
@@ -39,7 +41,7 @@ class Optimizer {
   Config::Optimizer options_;
   double ema_;
   engine::ParamStore& params_;
-  std::vector<Piece> pieces_;
+  std::vector<Piece> pieces_, statistics_;
   mutable std::vector<double> partial_;
 };
 

@@ -173,14 +173,30 @@ int64_t whole_number(const json& value, const std::string& where) {
   return value.get<int64_t>();
 }
 
-Dtype parse_dtype(const json& value, const std::string& where) {
+// Types of the format that there are no tensors of here, and their bytes.
+struct ForeignType {
+  const char* name;
+  int64_t bytes;
+};
+constexpr ForeignType kForeign[] = {{"BOOL", 1}, {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1},
+                                    {"I16", 2},  {"U16", 2}, {"F16", 2},     {"U32", 4},
+                                    {"I64", 8},  {"U64", 8}};
+
+// Sets the entry's type; returns the bytes of an element.
+int64_t parse_dtype(const json& value, const std::string& where, SafetensorsFile::Entry& entry) {
   check(value.is_string(), ErrorKind::kFormat, where, ": dtype is not text");
   const auto text = value.get<std::string>();
   for (const DtypeName& known : kDtypes) {
-    if (text == known.name) return known.dtype;
+    if (text != known.name) continue;
+    entry.dtype = known.dtype;
+    return engine::size_of(known.dtype);
   }
-  fail(ErrorKind::kFormat, where, ": type ", text,
-       " is not one this program reads (F64, F32, I32, BF16, U8)");
+  for (const ForeignType& foreign : kForeign) {
+    if (text != foreign.name) continue;
+    entry.foreign = text;
+    return foreign.bytes;
+  }
+  fail(ErrorKind::kFormat, where, ": there is no type ", text, " in this format");
 }
 
 Shape parse_shape(const json& value, const std::string& where) {
@@ -209,7 +225,7 @@ SafetensorsFile::Entry parse_entry(const std::string& name, const json& value, i
         ": data_offsets are not two numbers");
   SafetensorsFile::Entry entry;
   entry.name = name;
-  entry.dtype = parse_dtype(value["dtype"], where);
+  const int64_t element = parse_dtype(value["dtype"], where, entry);
   entry.shape = parse_shape(value["shape"], where);
   const int64_t begin = whole_number(offsets[0], where + ": data_offsets");
   const int64_t end = whole_number(offsets[1], where + ": data_offsets");
@@ -217,9 +233,9 @@ SafetensorsFile::Entry parse_entry(const std::string& name, const json& value, i
   check(begin <= end && end <= data_bytes, ErrorKind::kFormat, where, ": data_offsets ", begin,
         " to ", end, " do not lie in the ", data_bytes, " bytes of data; the file is ",
         end > data_bytes ? "cut short or damaged" : "damaged");
-  const int64_t wanted = entry.shape.numel() * engine::size_of(entry.dtype);
-  check(end - begin == wanted, ErrorKind::kFormat, where, ": ", entry.dtype, " ", entry.shape,
-        " needs ", wanted, " bytes, data_offsets give ", end - begin);
+  const int64_t wanted = entry.shape.numel() * element;
+  check(end - begin == wanted, ErrorKind::kFormat, where, ": ", value["dtype"].get<std::string>(),
+        " ", entry.shape, " needs ", wanted, " bytes, data_offsets give ", end - begin);
   entry.begin = data_begin + begin;
   entry.end = data_begin + end;
   return entry;
@@ -297,6 +313,8 @@ const SafetensorsFile::Entry* SafetensorsFile::find(const std::string& name) con
 void SafetensorsFile::read(const std::string& name, const Tensor& out) const {
   const Entry* entry = find(name);
   check(entry != nullptr, ErrorKind::kFormat, path(), ": there is no tensor ", name);
+  check(entry->foreign.empty(), ErrorKind::kFormat, path(), ": tensor ", name, " is ",
+        entry->foreign, ", which this program does not read: convert it to F32");
   check(entry->shape == out.shape() && entry->dtype == out.dtype(), ErrorKind::kFormat, path(),
         ": tensor ", name, " is ", entry->dtype, " ", entry->shape, ", expected ", out.dtype(), " ",
         out.shape());

@@ -36,6 +36,9 @@ class SafetensorsFile {
   struct Entry {
     std::string name;
     engine::Dtype dtype = engine::Dtype::kF32;
+    // A type of the format that this program has no tensors of, such as I64 or F16: the entry is
+    // there, but cannot be read. Else empty.
+    std::string foreign;
     engine::Shape shape;
     int64_t begin = 0, end = 0;  // bytes from the start of the file
   };
@@ -48,7 +51,8 @@ class SafetensorsFile {
   const std::string& path() const { return file_.path(); }
   // nullptr if there is none of that name.
   const Entry* find(const std::string& name) const;
-  // Fills `out`, on any device; another shape or type is Error(kFormat) with both.
+  // Fills `out`, on any device; another shape or type, a foreign one too, is Error(kFormat) with
+  // both.
   void read(const std::string& name, const engine::Tensor& out) const;
 
  private:

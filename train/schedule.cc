@@ -14,6 +14,7 @@ double learning_rate(const Config::Schedule& schedule, int64_t step, int64_t ste
   const double t = std::min(1.0, static_cast<double>(step - warm) / span);
   const double range = schedule.peak - schedule.end;
   if (schedule.kind == "linear") return schedule.peak - range * t;
+  if (schedule.kind == "polynomial") return schedule.end + range * std::pow(1 - t, schedule.power);
   return schedule.end + range * 0.5 * (1 + std::cos(std::numbers::pi * t));
 }
 

@@ -74,7 +74,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   for (int64_t i = begin; i < end; ++i) sample_ids_[static_cast<size_t>(i - begin)] = i;
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kTrain,
-                .precision = model_.vmoe.config().precision,
+                .precision = model_.network->precision(),
                 .seed = static_cast<uint64_t>(config_.train.seed),
                 .step = step,
                 .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
@@ -87,7 +87,7 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   const bool looks = looks_at_pairs_ && config_.data.two_view;
   const Tensor match =
       objective_.compares_pairs() || looks ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
-  model_.vmoe.forward(f, images, output_);
+  model_.network->forward(f, images, output_);
   LossTerms terms;
   const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);

@@ -68,7 +68,7 @@ class TrainStep {
   Optimizer optimizer_;
   engine::StepArena arena_;
   engine::Tape tape_;
-  moe::VmoeOutput output_;
+  moe::ModelOutput output_;
   StepResult result_;
   bool looks_at_pairs_ = false;
   std::vector<ConsistencyMatrix> matrices_;  // an MoE layer, of the step at hand

@@ -78,7 +78,7 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       model_(config, true),
       several_(read_right_classes(config, train, images_)),
       step_(config, model_, steps_, several_.get()),
-      inference_(model_.vmoe),
+      inference_(*model_.network),
       log_(options.run_dir),
       watch_(config.moe.experts, config.moe.top_k) {
   check(config.schedule.warmup_steps <= steps_, ErrorKind::kValue,
@@ -155,10 +155,9 @@ void Trainer::start() {
   check_fits(plan, available_memory());
   take_folder(resume_step);
   if (first_step_ > 0 && first_step_ < steps_) log_event(first_step_, "resume", "");
-  log_.line(
-      "parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
-      fixed(static_cast<double>(moe::multiply_adds_per_image(model_.vmoe.config())) * 1e-6, 1) +
-      " million; training images: " + std::to_string(images_));
+  log_.line("parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
+            fixed(static_cast<double>(model_.network->multiply_adds_per_image()) * 1e-6, 1) +
+            " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
   if (config_.train.precision == "bf16") {
     log_.line("products of layers, routers excepted: " +

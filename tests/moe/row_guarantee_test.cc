@@ -41,7 +41,7 @@ Predictions predict(const Bound<moe::Vmoe>& bound, const Batch<float>& all, int6
   // A copy, so that the images start where a batch of their own would.
   const std::vector<float> own = copy_of<float>(images.rows(begin, begin + count));
   CHECK(static_cast<int64_t>(own.size()) == count * pixels);
-  moe::VmoeOutput out;
+  moe::ModelOutput out;
   bound.model.forward(
       f, tape.input(view(own, {count, vit.channels, vit.image_size, vit.image_size})), out);
   Predictions p{copy_of<float>(out.logits), {}, {}};

@@ -128,7 +128,7 @@ TEST_CASE("vmoe: one routing an MoE layer, in block order, whatever was in the o
   VmoeConfig c = small_vmoe();
   c.vit.pool = nn::Pool::kMean;
   const Bound<moe::Vmoe> bound = random_model(c);
-  moe::VmoeOutput out;
+  moe::ModelOutput out;
   out.routings.resize(5);
   for (const int64_t images : {6, 2}) {
     engine::StepArena arena;
@@ -258,7 +258,7 @@ void accumulate(Bound<moe::Vmoe>& bound, const Batch<double>& batch, int64_t beg
     image_grads->assign(count * 128, 0);
     images = tape.leaf(all.rows(begin, begin + count), view(*image_grads, {count, 2, 8, 8}));
   }
-  moe::VmoeOutput out;
+  moe::ModelOutput out;
   bound.model.forward(f, images, out);
   const Tensor labels = view(batch.labels, {batch.count}).rows(begin, begin + count);
   const Tensor loss = engine::cross_entropy(out.logits, labels, engine::CrossEntropy::kSoftmax,
@@ -351,7 +351,7 @@ TEST_CASE("vmoe: gradient of the images by differences") {
   const auto report = gradcheck_along(
       [&](std::span<const Tensor> x) {
         nn::Forward f{.tape = *x[0].tape(), .param_grads = false, .sample_ids = {}};
-        moe::VmoeOutput out;
+        moe::ModelOutput out;
         bound.model.forward(f, x[0], out);
         return out.logits;
       },
@@ -394,7 +394,7 @@ std::vector<int64_t> allocations_of_steps(int64_t steps) {
   const std::vector<float> one = {1};
   engine::StepArena arena;
   engine::Tape tape(arena);
-  moe::VmoeOutput out;
+  moe::ModelOutput out;
   std::vector<int64_t> allocations(static_cast<size_t>(steps));
   for (int64_t step = 0; step < steps; ++step) {
     const HeapCounter heap;

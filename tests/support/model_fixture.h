@@ -211,7 +211,7 @@ struct Terms {
   double cross_entropy = 0, importance = 0, load = 0, prc = 0;
 };
 
-inline Terms total_loss(Tape& tape, const moe::VmoeConfig& c, const moe::VmoeOutput& out,
+inline Terms total_loss(Tape& tape, const moe::VmoeConfig& c, const moe::ModelOutput& out,
                         const Losses& losses, const Tensor& labels, const Tensor& match) {
   const auto images = static_cast<double>(labels.numel());
   Terms terms;
@@ -274,7 +274,7 @@ Step run_step(Bound<moe::Vmoe>& bound, const Batch<T>& batch, const Losses& loss
   }
   const Tensor images = tape.input(
       view(batch.images, {batch.count, c.vit.channels, c.vit.image_size, c.vit.image_size}));
-  moe::VmoeOutput out;
+  moe::ModelOutput out;
   bound.model.forward(f, images, out, random);
   const Terms terms = total_loss(tape, c, out, losses, view(batch.labels, {batch.count}),
                                  view(batch.match, {batch.count / 2, c.vit.patches()}));

@@ -244,7 +244,7 @@ constexpr const char* kData = "shapes:size=16,train=30,test=30";
 std::string whole_audit(const std::vector<std::string>& settings, const std::string& dump = "") {
   const SmallModel small(kData, settings);
   const train::AuditResult result =
-      train::audit_model(small.model.vmoe, small.config, *small.test,
+      train::audit_model(*small.model.network, small.config, *small.test,
                          {.seed = 3, .noise_sigmas = {0.05, 0.5}, .dump_path = dump});
   return train::audit_json(result, {}) + train::audit_text(result);
 }
@@ -269,7 +269,7 @@ TEST_CASE("audit: without MoE layers or without anything to compare it says so")
   CHECK(train::test::contains(error_of(ErrorKind::kValue,
                                        [] {
                                          const SmallModel small(kData, {});
-                                         train::audit_model(small.model.vmoe, small.config,
+                                         train::audit_model(*small.model.network, small.config,
                                                             *small.test, {.noise_sigmas = {-1}});
                                        }),
                               "noise level -1"));
@@ -278,7 +278,7 @@ TEST_CASE("audit: without MoE layers or without anything to compare it says so")
 TEST_CASE("audit: equal views match always, and their information is the entropy of the choice") {
   const SmallModel small(kData, {"augment.crop=none", "augment.flip=false", "moe.top_k=1"});
   const train::AuditResult result =
-      train::audit_model(small.model.vmoe, small.config, *small.test, {});
+      train::audit_model(*small.model.network, small.config, *small.test, {});
   for (const LayerFigures& f : result.layers) {
     CHECK(f.n_pairs > 400);
     CHECK(f.match_top1 == 1);
@@ -297,7 +297,7 @@ TEST_CASE("audit: one expert, mean pooling, capacity") {
                                  "moe.capacity_multiple_of=1", "moe.group_images=8"}}) {
     const SmallModel small(kData, settings);
     const train::AuditResult result =
-        train::audit_model(small.model.vmoe, small.config, *small.test, {});
+        train::audit_model(*small.model.network, small.config, *small.test, {});
     REQUIRE(result.layers.size() == 2);
     CHECK(result.n_images == 30);
     const LayerFigures& f = result.layers[1];
@@ -465,7 +465,7 @@ TEST_CASE("audit: the dump gives the same figures again") {
         .seed = 3, .noise_sigmas = {0.1, 1}, .dump_path = folder / "dump.safetensors"};
     const HalfBlack images(*small.test);
     const train::AuditResult result =
-        train::audit_model(small.model.vmoe, small.config, images, options);
+        train::audit_model(*small.model.network, small.config, images, options);
     const Dump dump(options.dump_path);
     const auto& flat = dump.columns.at("sweep.flat");
     CHECK(std::count(flat.begin(), flat.end(), 1) == 30 * 8);  // the data exercise what is checked
@@ -490,7 +490,7 @@ TEST_CASE("noise sweep: what the model sees is x + sigma w z with one z an image
     const bool statistics = !small.config.augment.stddev.empty();
     data::Loader loader =
         data::Loader::evaluation(*small.test, train::evaluation_loader(small.config));
-    train::Inference inference(small.model.vmoe);
+    train::Inference inference(*small.model.network);
     train::NoiseSweep sweep(small.config, 9, {0.3, 0});
     REQUIRE(sweep.sigmas() == std::vector<double>{0, 0.3});
     while (const data::Batch* batch = loader.next()) {
@@ -504,7 +504,7 @@ TEST_CASE("noise sweep: what the model sees is x + sigma w z with one z an image
         noisy[i] +=
             static_cast<float>(0.3 * unit * key.normal(static_cast<uint64_t>(i % (3 * 256))));
       }
-      const moe::VmoeOutput& out = inference.run(view(noisy, {batch->views, 3, 16, 16}));
+      const moe::ModelOutput& out = inference.run(view(noisy, {batch->views, 3, 16, 16}));
       int64_t differ = 0;
       for (int64_t b = 0; b < batch->views; ++b) {
         for (int64_t p = 0; p < 16; ++p) {

@@ -40,7 +40,7 @@ TEST_CASE("content: class and part of every patch of the dump, counted again") {
   const SmallModel small("shapes:size=16,train=20,test=40", {});
   const train::AuditOptions options{.seed = 3, .dump_path = folder / "dump.safetensors"};
   const train::AuditResult result =
-      train::audit_model(small.model.vmoe, small.config, *small.test, options);
+      train::audit_model(*small.model.network, small.config, *small.test, options);
   const Dump dump(options.dump_path);
   const auto &top1 = dump.columns.at("sweep.top1"), &flat = dump.columns.at("sweep.flat");
   const size_t patches = 16, images = dump.columns.at("sweep.image").size();
@@ -72,7 +72,7 @@ TEST_CASE("content: without parts, or seen in another size, there are none") {
   for (const char* setting : {"model.image_size=32", "eval.shorter=24"}) {
     const SmallModel small("shapes:size=16,train=20,test=20", {setting});
     const train::AuditResult result =
-        train::audit_model(small.model.vmoe, small.config, *small.test, {.seed = 3});
+        train::audit_model(*small.model.network, small.config, *small.test, {.seed = 3});
     CHECK(result.layers[0].part_expert.empty());
     CHECK(result.layers[0].part_information == 0);
     CHECK(result.layers[0].class_expert.size() == 40);

@@ -32,7 +32,7 @@ Evaluation sum_of(const std::vector<float>& logits, const std::vector<int32_t>& 
 }
 
 std::vector<double> evaluated(const SmallModel& small) {
-  const Evaluation e = train::evaluate(small.model.vmoe, small.config, *small.test);
+  const Evaluation e = train::evaluate(*small.model.network, small.config, *small.test);
   return {static_cast<double>(e.n), e.accuracy, e.accuracy_se, e.loss, e.loss_se};
 }
 
@@ -98,8 +98,11 @@ TEST_CASE("evaluate: capacity, batches that groups do not divide") {
   const std::vector<std::string> capacity = {"moe.dispatch=capacity", "moe.eval_capacity_factor=1",
                                              "moe.group_images=8"};
   SmallModel small(kData, capacity);
-  CHECK(train::depends_on_neighbours(small.model.vmoe.config().moe));
-  CHECK_FALSE(train::depends_on_neighbours(SmallModel(kData, {}).model.vmoe.config().moe));
+  CHECK(train::depends_on_neighbours(train::vmoe_config(small.config).moe));
+  CHECK(small.model.network->dependent_images() > 0);
+  const SmallModel plain(kData, {});
+  CHECK_FALSE(train::depends_on_neighbours(train::vmoe_config(plain.config).moe));
+  CHECK(plain.model.network->dependent_images() == 0);
   const std::vector<double> whole = evaluated(small);  // 16, then 14 = 8 + 6
   CHECK(whole[0] == 30);
   small.config.eval.batch = 8;  // the same groups
@@ -116,7 +119,7 @@ TEST_CASE("evaluate: capacity, batches that groups do not divide") {
     CHECK(out.shape()[0] == 16);
     return engine::test::copy_of<float>(out);
   };
-  train::Inference fresh(small.model.vmoe), used(small.model.vmoe);
+  train::Inference fresh(*small.model.network), used(*small.model.network);
   logits(used, 15);
   CHECK(same_bytes(logits(fresh, 9), logits(used, 9)));
 }
@@ -127,7 +130,7 @@ TEST_CASE("evaluate: a warm forward pass takes no memory from the heap" *
   data::Loader loader =
       data::Loader::evaluation(*small.test, train::evaluation_loader(small.config));
   const engine::Tensor images = train::pixels_of(*loader.next(), small.config);
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   for (int i = 0; i < 3; ++i) inference.run(images);
   const engine::test::HeapCounter counter;
   inference.run(images);
@@ -141,7 +144,7 @@ TEST_CASE("evaluate: a model in training is left as it is") {
   training.params.slab(engine::Slab::kGrad).data<float>()[0] = 3;
   const auto values = engine::test::copy_of<float>(training.params.slab(engine::Slab::kValue));
   const auto grads = engine::test::copy_of<float>(training.params.slab(engine::Slab::kGrad));
-  train::evaluate(training.vmoe, small.config, *small.test);
+  train::evaluate(*training.network, small.config, *small.test);
   CHECK(
       same_bytes(values, engine::test::copy_of<float>(training.params.slab(engine::Slab::kValue))));
   CHECK(same_bytes(grads, engine::test::copy_of<float>(training.params.slab(engine::Slab::kGrad))));

@@ -26,8 +26,8 @@ naive::Vec logits_of(const SafetensorsFile& file, const train::Model& model) {
   engine::StepArena arena;
   engine::Tape tape(arena);
   nn::Forward f{.tape = tape, .mode = nn::Mode::kEval, .param_grads = false};
-  moe::VmoeOutput out;
-  model.vmoe.forward(f, tape.input(view(images, file.find("golden.images")->shape)), out);
+  moe::ModelOutput out;
+  model.network->forward(f, tape.input(view(images, file.find("golden.images")->shape)), out);
   return f64_of(out.logits);
 }
 

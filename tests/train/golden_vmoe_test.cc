@@ -36,10 +36,10 @@ class Replay {
   Replay(const SafetensorsFile& file, const Config& config)
       : file_(file),
         config_(config),
-        model_(config, true, engine::dtype_of<T>()),
+        model_(train::vmoe_config(config), engine::dtype_of<T>()),
         objective_(config) {
-    for (const auto& entry : model_.params.entries()) {
-      set_param(model_.params, entry.path, numbers(file, "param." + entry.path));
+    for (const auto& entry : model_.store.entries()) {
+      set_param(model_.store, entry.path, numbers(file, "param." + entry.path));
     }
     images_ = converted("images");
     labels_ = integers(file, "labels");
@@ -52,7 +52,7 @@ class Replay {
   // Forward and backward; gradients start from zero.
   void run() {
     const auto views = static_cast<int64_t>(labels_.size());
-    const moe::VmoeConfig& c = model_.vmoe.config();
+    const moe::VmoeConfig& c = model_.model.config();
     engine::StepArena arena;
     engine::Tape tape(arena);
     std::vector<int64_t> ids(labels_.size());
@@ -63,11 +63,11 @@ class Replay {
       random[i].noise = view(noise_[i], {tokens, static_cast<int64_t>(noise_[i].size()) / tokens});
     }
     const Shape shape{views, c.vit.channels, c.vit.image_size, c.vit.image_size};
-    moe::VmoeOutput out;
-    model_.vmoe.forward(f, tape.input(view(images_, shape)), out, random);
+    moe::ModelOutput out;
+    model_.model.forward(f, tape.input(view(images_, shape)), out, random);
     const Tensor match = match_.empty() ? Tensor{} : view(match_, {views / 2, c.vit.patches()});
     const Tensor loss = objective_.loss(f, out, view(labels_, {views}), match, views, terms);
-    model_.params.zero(Slab::kGrad);
+    model_.store.zero(Slab::kGrad);
     const std::vector<T> one = {1};
     tape.backward(loss, view(one, {1}));
     logits = f64_of(out.logits);
@@ -76,7 +76,7 @@ class Replay {
   }
 
   void update() {
-    train::Optimizer optimizer(config_, model_.params);
+    train::Optimizer optimizer(config_, model_.store);
     for (int64_t t = 0; t < kUpdates; ++t) {
       run();
       optimizer.step(t, train::learning_rate(config_.schedule, t, kUpdates),
@@ -84,7 +84,7 @@ class Replay {
     }
   }
 
-  const engine::ParamStore& params() const { return model_.params; }
+  const engine::ParamStore& params() const { return model_.store; }
   train::LossTerms terms;
   naive::Vec logits;
   std::vector<std::vector<int32_t>> chosen;
@@ -97,7 +97,7 @@ class Replay {
 
   const SafetensorsFile& file_;
   Config config_;
-  train::Model model_;
+  Bound<moe::Vmoe> model_;
   train::Objective objective_;
   std::vector<T> images_;
   std::vector<int32_t> labels_, match_;

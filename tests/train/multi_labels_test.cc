@@ -67,14 +67,14 @@ TEST_CASE("multi-labels: with one right class each it is the accuracy") {
   MultiLabelSum sum(labels);
   const auto part =
       data::open_dataset("shapes:size=16,train=20,test=30", data::parse_split("test[1:]"));
-  const train::Evaluation all = train::evaluate(small.model.vmoe, small.config, *part, &sum);
+  const train::Evaluation all = train::evaluate(*small.model.network, small.config, *part, &sum);
   CHECK(all.n == 29);
   CHECK(sum.n() == 29);
   CHECK(sum.accuracy() == all.accuracy);
   CHECK(sum.accuracy_se() == all.accuracy_se);
   MultiLabelSum other(labels);
   const std::string message = error_of(ErrorKind::kValue, [&] {
-    train::evaluate(small.model.vmoe, small.config, *small.test, &other);
+    train::evaluate(*small.model.network, small.config, *small.test, &other);
   });
   CHECK(contains(message, "but 0 does not end in one of these numbers"));
 }

@@ -31,7 +31,7 @@ std::vector<int32_t> set_at(const moe::Routing& r, int64_t token) {
 
 TEST_CASE("noise path: against every step by itself") {
   SmallModel small(kData, {});
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   data::LoaderOptions options = train::evaluation_loader(small.config);
   options.batch = 4;  // the second batch has two
   data::Loader loader = data::Loader::evaluation(*small.test, options);
@@ -49,7 +49,7 @@ TEST_CASE("noise path: against every step by itself") {
         train::add_noise(batch->pixels, 0.8 * step / 8, directions, noisy);
         const engine::Tensor all(noisy.data(), {batch->views, 3, 16, 16}, engine::Dtype::kF32,
                                  engine::Device::kCpu);
-        const moe::VmoeOutput& out = inference.run(all);
+        const moe::ModelOutput& out = inference.run(all);
         const float* logits = out.logits.data<const float>() + b * 10;
         double d = 0;
         for (size_t c = 0; c < before.size(); ++c) d += std::pow(logits[c] - before[c], 2);
@@ -85,7 +85,7 @@ TEST_CASE("noise path: against every step by itself") {
 
 TEST_CASE("noise path: a full mixture never changes its experts; wrong ways are refused") {
   SmallModel small(kData, {"moe.eval_top_k=4"});
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   data::Loader loader =
       data::Loader::evaluation(*small.test, train::evaluation_loader(small.config));
   train::NoisePath path(small.config, 1, 4, 1);

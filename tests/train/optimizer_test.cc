@@ -113,6 +113,38 @@ TEST_CASE_TEMPLATE("optimizer: two steps of sgd", T, double, float) {
   CHECK(f.is("layer.bias", Slab::kValue, {-0.55, -2.15}));
 }
 
+// What PyTorch 2.15 makes of these steps with torch.optim.SGD(lr=0.1, momentum=0.5,
+// weight_decay=0.01), with and without nesterov, and Adam(lr=0.1, betas=(0.8, 0.95), eps=1e-3,
+// weight_decay=0.01).
+TEST_CASE_TEMPLATE("optimizer: decay in the gradient and Nesterov's momentum are PyTorch's", T,
+                   double, float) {
+  const auto after = [](Config config, const std::vector<double>& want) {
+    config.optimizer.weight_decay = 0.01;
+    config.optimizer.decay_form = "gradient";
+    Fixture<T> f(config);
+    f.step(0, 0.1, {0.5, 1, -1}, {0, 0});
+    f.step(1, 0.1, {0.25, -0.5, 2}, {0, 0});
+    f.step(2, 0.1, {1, 1, 1}, {0, 0});
+    CHECK(f.is("layer.bias", Slab::kValue, {0.25, -0.75}));  // no kernel, no decay
+    return f.is("layer.weight", Slab::kValue, want);
+  };
+  CHECK(after(sgd(), {0.770928949, -2.191258098, 0.2727770995}));
+  Config nesterov = sgd();
+  nesterov.optimizer.nesterov = true;
+  CHECK(after(nesterov, {0.7077010778749999, -2.23935283075, 0.1848665858125}));
+  CHECK(after(adam(), {0.7151752919890924, -2.175598520893256, 0.5007551010819522}));
+}
+
+TEST_CASE("optimizer: averaged weights come with the running statistics as they are") {
+  Config config = sgd();
+  config.train.ema = 0.75;
+  Fixture<double> f(config);
+  f.put("layer.statistic", Slab::kValue, {9, 10});
+  f.step(0, 0.1, {1, 1, 1}, {1, 1});
+  CHECK(f.is("layer.statistic", Slab::kEma, {9, 10}));
+  CHECK(f.is("layer.weight", Slab::kEma, {0.75 + 0.25 * 0.9, -1.5 - 0.25 * 2.1, 0.375 + 0.1}));
+}
+
 TEST_CASE("optimizer: what decays is said by group") {
   for (const char* group : {"kernels", "all", "none"}) {
     CAPTURE(group);

@@ -26,7 +26,7 @@ constexpr const char* kData = "shapes:size=16,train=20,test=20";
 struct One {
   explicit One(const std::vector<std::string>& settings = {})
       : small(kData, settings),
-        inference(small.model.vmoe),
+        inference(*small.model.network),
         loader(data::Loader::evaluation(*small.test, options(small.config))),
         batch(*loader.next()) {}
   static data::LoaderOptions options(const train::Config& config) {
@@ -75,7 +75,7 @@ TEST_CASE("predict: the routes are those of Routing, dropped choices left out") 
                                             "moe.group_images=1", "moe.capacity_multiple_of=1"};
     One one(capacity ? tight : std::vector<std::string>{});
     const Prediction p = one.predict();
-    const moe::VmoeOutput& out = one.inference.run(one.image());
+    const moe::ModelOutput& out = one.inference.run(one.image());
     REQUIRE(p.layers.size() == 2);
     int64_t dropped = 0;
     for (size_t l = 0; l < 2; ++l) {
@@ -106,7 +106,7 @@ TEST_CASE("predict: the routes are those of Routing, dropped choices left out") 
 
 TEST_CASE("trace: rank, softmax, contributions and the margin of one token") {
   One one;
-  const moe::VmoeOutput& out = one.inference.run(one.image());
+  const moe::ModelOutput& out = one.inference.run(one.image());
   const moe::Routing& r = out.routings[1];
   const std::string text = train::trace_token(out, 1, 4);
   CHECK(contains(text, "block 1, patch 4 (token 5)"));
@@ -157,7 +157,7 @@ TEST_CASE("trace: rank, softmax, contributions and the margin of one token") {
 TEST_CASE("trace: drops, a full mixture, experts that chose, and Soft MoE") {
   One tight({"moe.dispatch=capacity", "moe.eval_capacity_factor=0.3", "moe.group_images=1",
              "moe.capacity_multiple_of=1"});
-  const moe::VmoeOutput& out = tight.inference.run(tight.image());
+  const moe::ModelOutput& out = tight.inference.run(tight.image());
   std::string all;
   for (int64_t p = 0; p < 16; ++p) all += train::trace_token(out, 0, p);
   CHECK(contains(all, "chosen, but dropped"));

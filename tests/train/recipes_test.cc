@@ -24,15 +24,26 @@ std::vector<std::string> differences(Config a, Config b) {
 }  // namespace
 
 TEST_CASE("recipes: all are there") {
-  const std::vector<std::string> names = {"cifar10-hour-dense",   "cifar10-hour-prc",
-                                          "cifar10-hour-vmoe",    "cifar10-small-prc",
-                                          "cifar10-small-vmoe",   "prc-s32-ft-cifar10",
-                                          "prc-s32-ft-cifar100",  "prc-s32-ft-flowers",
-                                          "prc-s32-ft-imagenet",  "prc-s32-imagenet-paper",
-                                          "prc-s32-imagenet",     "quick-prc",
-                                          "quick-vmoe",           "vmoe-s32-ft-cifar10",
-                                          "vmoe-s32-ft-cifar100", "vmoe-s32-ft-flowers",
-                                          "vmoe-s32-ft-imagenet", "vmoe-s32-imagenet"};
+  const std::vector<std::string> names = {"cifar10-hour-dense",
+                                          "cifar10-hour-prc",
+                                          "cifar10-hour-vmoe",
+                                          "cifar10-small-prc",
+                                          "cifar10-small-vmoe",
+                                          "cifar100-resnet18",
+                                          "prc-s32-ft-cifar10",
+                                          "prc-s32-ft-cifar100",
+                                          "prc-s32-ft-flowers",
+                                          "prc-s32-ft-imagenet",
+                                          "prc-s32-imagenet-paper",
+                                          "prc-s32-imagenet",
+                                          "quick-prc",
+                                          "quick-resnet",
+                                          "quick-vmoe",
+                                          "vmoe-s32-ft-cifar10",
+                                          "vmoe-s32-ft-cifar100",
+                                          "vmoe-s32-ft-flowers",
+                                          "vmoe-s32-ft-imagenet",
+                                          "vmoe-s32-imagenet"};
   CHECK(train::recipe_names() == names);
 }
 
@@ -43,7 +54,8 @@ TEST_CASE("recipes: each loads, is valid and survives being written") {
     const Config config = train::load_config(name);
     CHECK(config.recipe == name);
     train::validate(config);
-    CHECK(train::moe_layer_indices(config).empty() == name.ends_with("-dense"));
+    const bool dense = name.ends_with("-dense") || name.find("resnet") != std::string::npos;
+    CHECK(train::moe_layer_indices(config).empty() == dense);
     CHECK(train::recipe_summary(recipe).size() > 20);
     CHECK(train::recipe_comment(recipe).ends_with("\n"));
     for (const bool with_docs : {false, true}) {

@@ -58,9 +58,9 @@ TEST_CASE("report: routes under noise are those that the audit saw") {
   const SmallModel small(kData, {});
   const train::AuditOptions options{
       .seed = 5, .noise_sigmas = {0.25, 0.5}, .dump_path = folder / "dump.safetensors"};
-  train::audit_model(small.model.vmoe, small.config, *small.test, options);
+  train::audit_model(*small.model.network, small.config, *small.test, options);
   const Dump dump(options.dump_path);
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   const NoiseRoutes routes =
       train::follow_noise(inference, small.config, *small.test, kChosen, 5, 3, 0.5);
   REQUIRE(routes.sigmas == std::vector<double>{0, 0.25, 0.5});
@@ -94,14 +94,14 @@ TEST_CASE("report: weights, second choices, drops and logits of the plain image"
         std::vector<std::string>{"moe.dispatch=capacity", "moe.eval_capacity_factor=0.5",
                                  "moe.capacity_multiple_of=1", "moe.group_images=1"}}) {
     const SmallModel small(kData, settings);
-    train::Inference inference(small.model.vmoe);
+    train::Inference inference(*small.model.network);
     const NoiseRoutes routes =
         train::follow_noise(inference, small.config, *small.test, kChosen, 5, 2, 0.5);
     int64_t dropped = 0;
     train::for_each_chosen(
         *small.test, train::evaluation_loader(small.config), kChosen,
         [&](int64_t k, const data::Batch& batch) {
-          const moe::VmoeOutput& out = inference.run(train::pixels_of(batch, small.config));
+          const moe::ModelOutput& out = inference.run(train::pixels_of(batch, small.config));
           for (size_t l = 0; l < 2; ++l) {
             const moe::Routing& r = out.routings[l];
             const train::NoiseRoutesLayer& layer = routes.layers[l];
@@ -130,9 +130,9 @@ TEST_CASE("report: the two views are those that the audit compared") {
   const TempFolder folder;
   const SmallModel small(kData, {});
   const train::AuditOptions options{.seed = 5, .dump_path = folder / "dump.safetensors"};
-  train::audit_model(small.model.vmoe, small.config, *small.test, options);
+  train::audit_model(*small.model.network, small.config, *small.test, options);
   const Dump dump(options.dump_path);
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   const ViewPairs views = train::look_at_views(inference, small.config, *small.test, kChosen, 5);
   REQUIRE(views.pictures.size() == 8);
   int64_t seen = 0, pairs = 0;
@@ -162,7 +162,7 @@ TEST_CASE("report: the two views are those that the audit compared") {
 TEST_CASE("report: same bits for any threads") {
   const SmallModel small(kData, {});
   CHECK(engine::test::same_bits_for_threads([&] {
-    train::Inference inference(small.model.vmoe);
+    train::Inference inference(*small.model.network);
     const NoiseRoutes routes =
         train::follow_noise(inference, small.config, *small.test, kChosen, 5, 3, 0.5);
     std::vector<double> all = routes.probabilities;
@@ -173,7 +173,7 @@ TEST_CASE("report: same bits for any threads") {
 
 TEST_CASE("report: what cannot be drawn is refused") {
   const SmallModel small(kData, {});
-  train::Inference inference(small.model.vmoe);
+  train::Inference inference(*small.model.network);
   const auto follow = [&](int64_t levels, double sigma) {
     return error_of(ErrorKind::kValue, [&] {
       train::follow_noise(inference, small.config, *small.test, kChosen, 5, levels, sigma);
@@ -182,7 +182,7 @@ TEST_CASE("report: what cannot be drawn is refused") {
   CHECK(contains(follow(1, 0.5), "at least 2"));
   CHECK(contains(follow(3, 0), "above 0"));
   const SmallModel soft(kData, {"moe.chooser=soft"});
-  train::Inference soft_inference(soft.model.vmoe);
+  train::Inference soft_inference(*soft.model.network);
   CHECK(contains(error_of(ErrorKind::kValue,
                           [&] {
                             train::follow_noise(soft_inference, soft.config, *soft.test, kChosen, 5,

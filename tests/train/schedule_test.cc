@@ -52,6 +52,24 @@ TEST_CASE("schedule: linear and constant") {
   CHECK(learning_rate(flat, 10'000, kSteps) == near(0.003));
 }
 
+TEST_CASE("schedule: polynomial") {
+  Config::Schedule s = schedule("polynomial");
+  constexpr int64_t kSteps = 10'000;
+  CHECK(learning_rate(s, 250, kSteps) == near(0.0015));
+  CHECK(learning_rate(s, 500, kSteps) == near(0.003));
+  s.power = 1;
+  CHECK(learning_rate(s, 2875, kSteps) == near(0.003 - 0.00299 / 4));
+  s.power = 0.5;
+  CHECK(learning_rate(s, 500 + 7125, kSteps) == near(1e-5 + 0.00299 / 2));
+  CHECK(learning_rate(s, 10'000, kSteps) == near(1e-5));
+  CHECK(learning_rate(s, 20'000, kSteps) == near(1e-5));
+  s.power = 0.9;
+  s.warmup_steps = 0;
+  s.peak = 0.1;
+  s.end = 0;
+  CHECK(learning_rate(s, 50, 200) == near(0.1 * 0.7718895067235705));  // 0.75^0.9
+}
+
 TEST_CASE("schedule: without warm-up, and warm-up alone") {
   Config::Schedule s = schedule("cosine");
   s.warmup_steps = 0;

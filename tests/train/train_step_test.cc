@@ -207,8 +207,8 @@ TEST_CASE("train_step: accuracy and loads are those of the step's own views") {
   engine::StepArena arena;
   engine::Tape tape(arena);
   nn::Forward f{.tape = tape, .sample_ids = {}};
-  moe::VmoeOutput out;
-  run.model.vmoe.forward(f, tape.input(train::pixels_of(*run.batch, run.config)), out);
+  moe::ModelOutput out;
+  run.model.network->forward(f, tape.input(train::pixels_of(*run.batch, run.config)), out);
   const std::vector<float> logits = copy_of<float>(out.logits);
   int64_t correct = 0;
   for (int64_t i = 0; i < 32; ++i) {

@@ -93,7 +93,7 @@ int run_attack(int argc, char** argv) {
   const std::vector<train::AttackPlan> plans = plans_of(options);
   const CheckpointInput input = open_checkpoint_input(options);
   const train::AttackResult result =
-      train::attack_model(input.loaded.model->vmoe, input.loaded.config, *input.dataset, plans);
+      train::attack_model(*input.loaded.model->network, input.loaded.config, *input.dataset, plans);
   const double eps = fraction(options, "eps");
   train::Fields head = describe(input, options);
   for (const auto& [key, value] :

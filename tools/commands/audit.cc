@@ -84,7 +84,7 @@ int run_audit(int argc, char** argv) {
   const CheckpointInput input = open_checkpoint_input(options);
   const train::Config& config = input.loaded.config;
   const train::AuditResult result =
-      train::audit_model(input.loaded.model->vmoe, config, *input.dataset, what);
+      train::audit_model(*input.loaded.model->network, config, *input.dataset, what);
 
   train::Fields head = describe(input, options);
   head.emplace_back("seed", static_cast<int64_t>(seed));

@@ -102,6 +102,7 @@ std::string headline(const CheckpointInput& input, const Options& options) {
 }
 
 std::string neighbour_warning(const train::Config& config) {
+  if (!train::is_vit(config)) return "";
   const moe::VmoeConfig model = train::vmoe_config(config);
   if (model.moe_layers.empty() || !train::depends_on_neighbours(model.moe)) return "";
   std::ostringstream text;

@@ -41,8 +41,8 @@ int run_eval(int argc, char** argv) {
                    input.dataset->info().class_names);
     several.emplace(*labels);
   }
-  const train::Evaluation result = train::evaluate(input.loaded.model->vmoe, config, *input.dataset,
-                                                   several ? &*several : nullptr);
+  const train::Evaluation result = train::evaluate(*input.loaded.model->network, config,
+                                                   *input.dataset, several ? &*several : nullptr);
   engine::check(!several || several->n() > 0, engine::ErrorKind::kValue,
                 options.get("multi-labels"), ": has no right class of any of these ", result.n,
                 " images");

@@ -4,13 +4,16 @@
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "train/init/timm_names.h"
+#include "train/init/torchvision_names.h"
 #include "train/model.h"
 #include "train/safetensors.h"
 
 namespace tools {
 
 int run_export(int argc, char** argv) {
-  Options options("export", "Write a plain vision transformer's weights under timm's names.");
+  Options options("export",
+                  "Write a plain vision transformer's weights under timm's names, or a "
+                  "residual network's as torchvision has them.");
   options.add_value("checkpoint", "run directory (its latest), step directory or .safetensors", "",
                     "PATH");
   options.add_flag("ema", "take the averaged weights");
@@ -29,14 +32,17 @@ int run_export(int argc, char** argv) {
     const auto* begin = values.data<const float>();
     ours[entry.path] = {entry.shape, {begin, begin + values.numel()}};
   }
-  train::SourceTensors timm = train::to_timm(ours, loaded.config);
+  const bool vit = train::is_vit(loaded.config);
+  train::SourceTensors theirs =
+      vit ? train::to_timm(ours, loaded.config) : train::to_torchvision(ours);
   std::vector<train::NamedTensor> tensors;
-  for (auto& [name, tensor] : timm) {
+  for (auto& [name, tensor] : theirs) {
     tensors.push_back({name, engine::Tensor(tensor.values.data(), tensor.shape, engine::Dtype::kF32,
                                             engine::Device::kCpu)});
   }
   train::write_safetensors(out, tensors, {{"format", "pt"}});
   std::cout << out << ": " << tensors.size() << " tensors\n";
+  if (!vit) return 0;
   if (loaded.config.model.gelu != "erf") {
     std::cerr << "robustmoe: warning: this model's GELU is the tanh approximation; give timm "
                  "act_layer=\"gelu_tanh\"\n";

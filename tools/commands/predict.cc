@@ -212,7 +212,7 @@ int run_predict(int argc, char** argv) {
   loading.limit = 0;
   loading.workers = 0;
   data::Loader loader = data::Loader::evaluation(pictures, loading);
-  train::Inference inference(loaded.model->vmoe);
+  train::Inference inference(*loaded.model->network);
   for (const std::string& path : paths) predict_one(job, inference, *loader.next(), path);
   job.text << neighbour_warning(config);
   write_result(

@@ -113,7 +113,7 @@ std::vector<std::string> labels_of(const std::vector<Run>& runs) {
 void print_grid(const Run& run, const Options& options) {
   const train::Config& config = run.loaded.config;
   const int64_t image = options.integer("image", 0, run.dataset->size() - 1);
-  train::Inference inference(run.loaded.model->vmoe);
+  train::Inference inference(*run.loaded.model->network);
   const char* plain = std::getenv("NO_COLOR");
   const bool colour = ::isatty(STDOUT_FILENO) != 0 && (plain == nullptr || *plain == '\0');
   const std::vector<std::string> names = train::class_names(run.loaded);

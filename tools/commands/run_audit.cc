@@ -158,7 +158,7 @@ json run_audit_of(const std::string& run_dir, const train::LoadedModel& loaded,
   train::Config config = loaded.config;
   config.eval.limit = options.images;
   const train::AuditResult result =
-      train::audit_model(loaded.model->vmoe, config, dataset,
+      train::audit_model(*loaded.model->network, config, dataset,
                          {.seed = options.seed, .noise_sigmas = {0.05, 0.1, 0.2}});
   const train::Fields head{{"step", loaded.loaded.state.step},
                            {"weights", options.weights},

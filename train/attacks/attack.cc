@@ -137,12 +137,12 @@ std::string percent(int64_t count, int64_t n) {
 
 }  // namespace
 
-AttackResult attack_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
-                          const std::vector<AttackPlan>& plans) {
+AttackResult attack_model(const Network& network, const Config& config,
+                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans) {
   check(!plans.empty(), ErrorKind::kValue, "attack: no attack was named");
   AttackResult result;
   for (const AttackPlan& plan : plans) result.attacks.push_back({plan.name()});
-  AttackedModel model(vmoe, config);
+  AttackedModel model(network, config);
   data::Loader loader = data::Loader::evaluation(dataset, plain_pixels(config));
   while (const data::Batch* batch = loader.next()) attack_batch(model, plans, *batch, result);
   for (AttackFigures& figures : result.attacks) {

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "moe/vmoe.h"
 #include "train/attacks/pgd.h"
 #include "train/config.h"
 #include "train/metrics.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -44,8 +44,8 @@ struct AttackResult {
 // are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
 // broken ones misclassified, others not; Error(kInternal) where not. The same bits for any number
 // of threads and any batch, unless predictions depend on neighbours.
-AttackResult attack_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
-                          const std::vector<AttackPlan>& plans);
+AttackResult attack_model(const Network& network, const Config& config,
+                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans);
 
 // `head`, then n, clean_accuracy, robust_accuracy (of the worst case over the list), each with its
 // standard error sqrt(p (1 - p) / n), and per_attack: name, robust_accuracy and the distances.

@@ -17,10 +17,9 @@ using engine::Tensor;
 namespace {
 
 // Images that fill the last routing group, as in evaluation: of zeros, for nobody.
-int64_t with_whole_groups(const moe::VmoeConfig& config, int64_t count) {
-  const int64_t group = config.moe.group_images;
-  const bool grouped = !config.moe_layers.empty() && depends_on_neighbours(config.moe);
-  return grouped && group > 0 ? (count + group - 1) / group * group : count;
+int64_t with_whole_groups(const Network& network, int64_t count) {
+  const int64_t group = network.dependent_images();
+  return group > 0 ? (count + group - 1) / group * group : count;
 }
 
 void resize(engine::Buffer& buffer, const engine::Shape& shape) {
@@ -35,8 +34,8 @@ void check_finite(std::span<const float> values, const char* what) {
 
 }  // namespace
 
-AttackedModel::AttackedModel(const moe::Vmoe& vmoe, const Config& config)
-    : vmoe_(vmoe),
+AttackedModel::AttackedModel(const Network& network, const Config& config)
+    : network_(network),
       config_(config),
       pixels_(config.model.channels * config.model.image_size * config.model.image_size),
       classes_(config.model.classes),
@@ -48,7 +47,7 @@ Tensor AttackedModel::normalised(std::span<const float> pixels) {
   check(count > 0 && static_cast<int64_t>(pixels.size()) == count * pixels_, ErrorKind::kShape,
         "attack: ", pixels.size(), " pixels for images of ", pixels_);
   const int64_t size = config_.model.image_size, plane = size * size;
-  resize(images_, {with_whole_groups(vmoe_.config(), count), config_.model.channels, size, size});
+  resize(images_, {with_whole_groups(network_, count), config_.model.channels, size, size});
   float* to = images_.data<float>();
   std::fill(to + count * pixels_, to + images_.tensor().numel(), 0.0f);
   engine::parallel_for(count * config_.model.channels, 1, [&](int64_t begin, int64_t end) {
@@ -68,9 +67,9 @@ std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kEval,
                 .param_grads = false,
-                .precision = vmoe_.config().precision,
+                .precision = network_.precision(),
                 .sample_ids = {}};
-  vmoe_.forward(f, tape_.input(normalised(pixels)), output_);
+  network_.forward(f, tape_.input(normalised(pixels)), output_);
   const std::span<const float> logits(
       output_.logits.data<const float>(),
       pixels.size() / static_cast<size_t>(pixels_) * static_cast<size_t>(classes_));
@@ -93,9 +92,9 @@ std::span<const float> AttackedModel::logits_and_gradient(std::span<const float>
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kEval,
                 .param_grads = false,
-                .precision = vmoe_.config().precision,
+                .precision = network_.precision(),
                 .sample_ids = {}};
-  vmoe_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
+  network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
   // Images that only fill a group have class 0; nobody reads their gradient.
   labels_.assign(labels.begin(), labels.end());
   labels_.resize(static_cast<size_t>(images.shape()[0]), 0);

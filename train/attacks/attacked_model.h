@@ -8,8 +8,8 @@
 #include "engine/core/buffer.h"
 #include "engine/core/tape.h"
 #include "engine/ops/cross_entropy.h"
-#include "moe/vmoe.h"
 #include "train/config.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -19,7 +19,7 @@ namespace train {
 // the others, unless predictions do (depends_on_neighbours).
 class AttackedModel {
  public:
-  AttackedModel(const moe::Vmoe& vmoe, const Config& config);
+  AttackedModel(const Network& network, const Config& config);
   AttackedModel(const AttackedModel&) = delete;
   AttackedModel& operator=(const AttackedModel&) = delete;
 
@@ -39,14 +39,14 @@ class AttackedModel {
  private:
   engine::Tensor normalised(std::span<const float> pixels);
 
-  const moe::Vmoe& vmoe_;
+  const Network& network_;
   const Config config_;
   int64_t pixels_, classes_;
   engine::StepArena arena_;
   engine::Tape tape_;
   engine::Buffer images_, gradients_;
   std::vector<int32_t> labels_;
-  moe::VmoeOutput output_;
+  moe::ModelOutput output_;
   float seed_ = 1;
 };
 

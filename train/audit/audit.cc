@@ -26,7 +26,7 @@ int64_t audit_pairs(Inference& inference, const Config& config, data::Loader& lo
   while (const data::Batch* batch = loader.next()) {
     const engine::Tensor pixels = pixels_of(*batch, config);
     find_flat_patches(pixels, config.model.patch, flat);
-    const moe::VmoeOutput& out = inference.run(pixels);
+    const moe::ModelOutput& out = inference.run(pixels);
     find_pairs(match_of(*batch), flat, out.routings[0].tokens, pairs);
     for (size_t l = 0; l < out.routings.size(); ++l) {
       if (layers.size() == l) layers.emplace_back(out.routings[l]);
@@ -40,16 +40,16 @@ int64_t audit_pairs(Inference& inference, const Config& config, data::Loader& lo
 
 }  // namespace
 
-AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+AuditResult audit_model(const Network& network, const Config& config, const data::Dataset& dataset,
                         const AuditOptions& options) {
   check(
-      !vmoe.config().moe_layers.empty(), ErrorKind::kValue,
+      network.has_experts(), ErrorKind::kValue,
       "audit: this model has no MoE layers (moe.layers is none), so there is no routing to audit");
   NoiseSweep sweep(config, options.seed, options.noise_sigmas);
   std::optional<AuditDump> dump;
   if (!options.dump_path.empty()) dump.emplace();
 
-  Inference inference(vmoe);
+  Inference inference(network);
   AuditResult result;
   std::vector<LayerAudit> layers;
   {

@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "moe/vmoe.h"
 #include "train/audit/layer_audit.h"
 #include "train/audit/noise_path.h"
 #include "train/audit/noise_sweep.h"
 #include "train/config.h"
 #include "train/metrics.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -38,7 +38,7 @@ struct AuditResult {
 //
 // Error(kValue): a model without MoE layers, no pair of patches that could be compared, numbers
 // that are not finite.
-AuditResult audit_model(const moe::Vmoe& vmoe, const Config& config, const data::Dataset& dataset,
+AuditResult audit_model(const Network& network, const Config& config, const data::Dataset& dataset,
                         const AuditOptions& options);
 
 // One JSON object on one line: `head`, accuracy of the plain views, n_images, `layers` with the

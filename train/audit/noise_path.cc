@@ -50,7 +50,7 @@ NoisePath::NoisePath(const Config& config, uint64_t seed, int64_t steps, double 
   counts_.resize(layers);
 }
 
-void NoisePath::look(const moe::VmoeOutput& out, int64_t images, bool first) {
+void NoisePath::look(const moe::ModelOutput& out, int64_t images, bool first) {
   const int64_t classes = out.logits.shape()[1];
   const float* logits = out.logits.data<const float>();
   for (int64_t b = 0; b < images && !first; ++b) {

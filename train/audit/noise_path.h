@@ -42,7 +42,7 @@ class NoisePath {
     }
     double error(int64_t n) const;
   };
-  void look(const moe::VmoeOutput& out, int64_t images, bool first);
+  void look(const moe::ModelOutput& out, int64_t images, bool first);
 
   Config config_;
   uint64_t seed_;

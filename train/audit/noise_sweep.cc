@@ -55,7 +55,7 @@ void NoiseSweep::add_level(size_t level, Inference& inference, const data::Batch
     add_noise(batch.pixels, sigmas_[level], directions_, noisy_);
     images = Tensor(noisy_.data(), images.shape(), engine::Dtype::kF32, engine::Device::kCpu);
   }
-  const moe::VmoeOutput& out = inference.run(images);
+  const moe::ModelOutput& out = inference.run(images);
   counts_[level].sum.add(out.logits, batch.labels);
   const int64_t classes = out.logits.shape()[1];
   std::vector<int32_t>& predictions = rows_.predictions[level];

@@ -39,6 +39,7 @@ SourceTensors read_source(const std::string& path) {
   SourceTensors tensors;
   for (const auto& entry : file.entries()) {
     if (entry.dtype == Dtype::kI32 || entry.dtype == Dtype::kU8) continue;
+    if (!entry.foreign.empty() && !entry.foreign.starts_with("F")) continue;
     tensors[entry.name] = {entry.shape, values_of(file, entry)};
   }
   return tensors;

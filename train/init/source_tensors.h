@@ -16,8 +16,8 @@ struct SourceTensor {
 using SourceTensors = std::map<std::string, SourceTensor>;
 
 // All floating-point tensors of a .safetensors file (f32, f64, bf16), as f32; those of integers
-// are left out.
-// Error(kIo, kFormat) as SafetensorsFile.
+// (batch counters, say) are left out. Error(kIo, kFormat) as SafetensorsFile; kFormat for f16 and
+// f8, too.
 SourceTensors read_source(const std::string& path);
 
 }  // namespace train

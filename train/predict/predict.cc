@@ -39,7 +39,7 @@ TokenRoute route_of(const moe::Routing& r, int64_t token) {
 }  // namespace
 
 Prediction predict(Inference& inference, const Config& config, const engine::Tensor& image) {
-  const moe::VmoeOutput& output = inference.run(image);
+  const moe::ModelOutput& output = inference.run(image);
   const int64_t classes = output.logits.shape()[1];
   const float* logits = output.logits.data<const float>();
   check(std::all_of(logits, logits + classes, [](float x) { return std::isfinite(x); }),

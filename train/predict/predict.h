@@ -38,6 +38,6 @@ std::vector<int64_t> best_classes(const Prediction& prediction, int64_t most);
 // One token's way through one MoE layer, as text: logits, softmax, rank, what each chosen expert
 // adds, and what would change the choice. `patch` is -1 for the class token. Error(kValue) for a
 // block without experts or a patch that is not there.
-std::string trace_token(const moe::VmoeOutput& output, int64_t layer, int64_t patch);
+std::string trace_token(const moe::ModelOutput& output, int64_t layer, int64_t patch);
 
 }  // namespace train

@@ -12,7 +12,7 @@ namespace {
 using engine::check;
 using engine::ErrorKind;
 
-const moe::Routing& routing_of(const moe::VmoeOutput& output, int64_t layer) {
+const moe::Routing& routing_of(const moe::ModelOutput& output, int64_t layer) {
   std::string blocks;
   for (const moe::Routing& r : output.routings) {
     if (r.layer == layer) return r;
@@ -43,7 +43,7 @@ std::string contribution(const moe::Routing& r, int64_t token, int64_t j) {
 
 }  // namespace
 
-std::string trace_token(const moe::VmoeOutput& output, int64_t layer, int64_t patch) {
+std::string trace_token(const moe::ModelOutput& output, int64_t layer, int64_t patch) {
   const moe::Routing& r = routing_of(output, layer);
   const int64_t first = r.class_token ? 1 : 0, patches = r.tokens - first;
   check(patch >= -first && patch < patches, ErrorKind::kValue, "patch ", patch, ": the model has ",

@@ -41,13 +41,13 @@ class Follower {
       : routes_(routes), config_(config), images_(images) {}
 
   // What the model made of `count` levels of image k, from level `first` on.
-  void take(int64_t k, int64_t first, int64_t count, const moe::VmoeOutput& out) {
+  void take(int64_t k, int64_t first, int64_t count, const moe::ModelOutput& out) {
     if (routes_.layers.empty()) begin(out);
     for (int64_t i = 0; i < count; ++i) take_level(k, first + i, i, out);
   }
 
  private:
-  void begin(const moe::VmoeOutput& out) {
+  void begin(const moe::ModelOutput& out) {
     const auto levels = static_cast<int64_t>(routes_.sigmas.size());
     const moe::Routing& any = out.routings.at(0);
     routes_.class_token = any.class_token;
@@ -69,7 +69,7 @@ class Follower {
   }
 
   // Image `row` of the batch is level `level` of image k.
-  void take_level(int64_t k, int64_t level, int64_t row, const moe::VmoeOutput& out) {
+  void take_level(int64_t k, int64_t level, int64_t row, const moe::ModelOutput& out) {
     const int64_t classes = routes_.classes;
     const float* logits = out.logits.data<const float>() + row * classes;
     const std::vector<double> p = probabilities_of(logits, classes, config_);
@@ -149,7 +149,7 @@ NoiseRoutes follow_noise(Inference& inference, const Config& config, const data:
             rows.insert(rows.end(), noisy.begin(), noisy.end());
           }
           const int64_t size = config.model.image_size;
-          const moe::VmoeOutput& out =
+          const moe::ModelOutput& out =
               inference.run(Tensor(rows.data(), {at_once, config.model.channels, size, size},
                                    engine::Dtype::kF32, engine::Device::kCpu));
           for (const moe::Routing& r : out.routings) {

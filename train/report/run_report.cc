@@ -134,7 +134,7 @@ std::vector<uint8_t> parts_of(const Config& config, const data::Dataset& dataset
 json describe_run(const LoadedModel& loaded, const data::Dataset& dataset, const json& audit,
                   const RunReportOptions& options, std::vector<std::string>& warnings) {
   const Config& config = loaded.config;
-  Inference inference(loaded.model->vmoe);
+  Inference inference(*loaded.model->network);
   const NoiseRoutes routes = follow_noise(inference, config, dataset, options.images, options.seed,
                                           options.levels, options.sigma);
   const ViewPairs views = look_at_views(inference, config, dataset, options.images, options.seed);

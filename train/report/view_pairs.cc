@@ -23,7 +23,7 @@ ViewPairs look_at_views(Inference& inference, const Config& config, const data::
     for (int64_t view = 0; view < 2; ++view) {
       pairs.pictures.push_back(data_uri(seen_picture(batch.pixels.data() + view * image, config)));
     }
-    const moe::VmoeOutput& out = inference.run(pixels);
+    const moe::ModelOutput& out = inference.run(pixels);
     for (size_t l = 0; l < out.routings.size(); ++l) {
       const moe::Routing& r = out.routings[l];
       if (pairs.layers.size() == l) pairs.layers.push_back({r.layer, r.experts, {}});

@@ -82,7 +82,7 @@ int64_t broken(const Victims& v) {
 TEST_CASE("attack: the gradient with respect to pixels, against differences") {
   // All experts work on every token, so that no choice can change on the way.
   const SmallModel small(kData, {"moe.top_k=4", "augment.low=-0.5", "augment.high=1.5"});
-  AttackedModel model(small.model.vmoe, small.config);
+  AttackedModel model(*small.model.network, small.config);
   Victims v = guessed(model, *small.test, 3);
   const std::vector<int32_t> labels = {1, 5, 9};
   std::vector<float> gradient(v.clean.size());
@@ -120,10 +120,10 @@ TEST_CASE("attack: logits are those of an evaluation") {
   for (const std::vector<std::string>& settings :
        {std::vector<std::string>{}, {"augment.mean=0.4,0.5,0.6", "augment.stddev=0.2,0.3,0.25"}}) {
     const SmallModel small(kData, settings);
-    AttackedModel model(small.model.vmoe, small.config);
+    AttackedModel model(*small.model.network, small.config);
     data::Loader loader =
         data::Loader::evaluation(*small.test, train::evaluation_loader(small.config));
-    train::Inference inference(small.model.vmoe);
+    train::Inference inference(*small.model.network);
     const data::Batch& batch = *loader.next();
     const engine::Tensor expected = inference.run(train::pixels_of(batch, small.config)).logits;
     const Victims v = guessed(model, *small.test, batch.views);
@@ -137,7 +137,7 @@ TEST_CASE("attack: logits are those of an evaluation") {
 
 TEST_CASE("attack: FGSM is one step of eps along the sign of the gradient") {
   const SmallModel small(kData, {});
-  AttackedModel model(small.model.vmoe, small.config);
+  AttackedModel model(*small.model.network, small.config);
   Victims v = guessed(model, *small.test, 4);
   std::vector<float> gradient(v.clean.size());
   model.logits_and_gradient(v.clean, v.labels, gradient);
@@ -152,7 +152,7 @@ TEST_CASE("attack: FGSM is one step of eps along the sign of the gradient") {
 
 TEST_CASE("attack: PGD breaks what random changes of the same size do not") {
   const SmallModel small(kData, {});
-  AttackedModel model(small.model.vmoe, small.config);
+  AttackedModel model(*small.model.network, small.config);
   const Victims clean = guessed(model, *small.test, 40);
   Victims pgd = clean, none = clean, random = clean;
   attack_pgd(model, weak(), pgd);
@@ -178,7 +178,7 @@ TEST_CASE("attack: PGD breaks what random changes of the same size do not") {
 
 TEST_CASE("attack: victims that are broken already are left alone") {
   const SmallModel small(kData, {});
-  AttackedModel model(small.model.vmoe, small.config);
+  AttackedModel model(*small.model.network, small.config);
   Victims v = guessed(model, *small.test, 6);
   v.broken = {1, 0, 0, 1, 0, 1};
   attack_pgd(model, weak(), v);
@@ -198,7 +198,7 @@ TEST_CASE("attack: same bits for any threads, batch and neighbours, and weights 
   const std::vector<float> before(weights.data<const float>(),
                                   weights.data<const float>() + weights.numel());
   const auto attacked = [&](int64_t at_once) {
-    AttackedModel model(small.model.vmoe, small.config);
+    AttackedModel model(*small.model.network, small.config);
     const Victims all = guessed(model, *small.test, 21);
     std::vector<float> images;
     for (int64_t first = 0; first < 21; first += at_once) {
@@ -229,14 +229,14 @@ TEST_CASE("attack: a data set, several attacks and the worst case of them") {
   for (const char* name : {"noise", "fgsm", "pgd"}) {
     plans.push_back(train::plan_attack(name, weak(), 0.1));
   }
-  AttackedModel attacked(small.model.vmoe, small.config);
+  AttackedModel attacked(*small.model.network, small.config);
   std::vector<int32_t> labels = guessed(attacked, *small.test, 40).labels;
   for (size_t i = 0; i < 4; ++i)
     labels[i] = (labels[i] + 1) % 10;  // these are wrong from the start
   const Guessed set(*small.test, labels);
-  const AttackResult r = attack_model(small.model.vmoe, small.config, set, plans);
+  const AttackResult r = attack_model(*small.model.network, small.config, set, plans);
   CHECK(r.n == 40);
-  const train::Evaluation e = train::evaluate(small.model.vmoe, small.config, set);
+  const train::Evaluation e = train::evaluate(*small.model.network, small.config, set);
   CHECK(static_cast<double>(r.right) / 40 == e.accuracy);
   CHECK(r.right == 36);
   CHECK(r.worst_case < r.right);
@@ -254,13 +254,13 @@ TEST_CASE("attack: a data set, several attacks and the worst case of them") {
 
   train::Config small_batches = small.config;
   small_batches.eval.batch = 7;
-  const AttackResult again = attack_model(small.model.vmoe, small_batches, set, plans);
+  const AttackResult again = attack_model(*small.model.network, small_batches, set, plans);
   CHECK(attack_json(again, {}) == attack_json(r, {}));
 }
 
 TEST_CASE("attack: what makes no sense is refused") {
   const SmallModel small(kData, {});
-  AttackedModel model(small.model.vmoe, small.config);
+  AttackedModel model(*small.model.network, small.config);
   Victims v = guessed(model, *small.test, 2);
   for (const auto& [eps, step, steps] :
        {std::tuple{-1.0, 0.1, 5}, {0.1, -0.1, 5}, {0.1, 0.1, 0}, {NAN, 0.1, 5}}) {

@@ -1,0 +1,123 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/tools/program.h"
+#include "tests/train/temp_folder.h"
+#include "train/safetensors.h"
+
+// A residual network through the program: trained, resumed, judged, attacked, exported, read again.
+using nlohmann::json;
+using tools::test::check_fails;
+using tools::test::Result;
+using tools::test::run;
+using train::test::contains;
+using train::test::content_of;
+using train::test::TempFolder;
+
+namespace {
+
+const std::string kData = " --data shapes:size=16,train=64,test=32 ";
+
+std::string small(const std::string& out, const std::string& more = "") {
+  return "train --recipe quick-resnet --out " + out + kData +
+         "--steps 6 --set train.batch=16 --set model.first_width=4 --set train.ema=0.5"
+         " --set checkpoint.every=3 --set log.every=2 " +
+         more + " 2>&1";
+}
+
+std::string weights(const std::string& run_folder, const std::string& step) {
+  return content_of(run_folder + "/checkpoints/step-00000000" + step + "/model.safetensors");
+}
+
+}  // namespace
+
+TEST_CASE("resnet: a run that is resumed ends in the same bits, on other threads too") {
+  const TempFolder folder;
+  const std::string straight = folder / "a", resumed = folder / "b";
+  const Result first = run(small(straight, "--threads 1"));
+  CHECK_MESSAGE(first.status == 0, first.out);
+  CHECK(contains(first.out, "multiply-adds per image"));
+  CHECK(contains(first.out, "test accuracy"));
+  std::filesystem::copy(straight, resumed, std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(resumed + "/checkpoints/step-000000006");
+  const Result second = run(small(resumed, "--threads 5 --resume"));
+  CHECK_MESSAGE(second.status == 0, second.out);
+  CHECK(weights(resumed, "6") == weights(straight, "6"));
+  CHECK(weights(straight, "3") != weights(straight, "6"));
+  // Running statistics are among the weights and the averaged weights, and have moved.
+  const train::SafetensorsFile model(straight + "/checkpoints/step-000000006/model.safetensors");
+  const train::SafetensorsFile state(straight + "/checkpoints/step-000000006/state.safetensors");
+  std::vector<float> mean(4), average(4);
+  const engine::Shape four{4};
+  model.read("bn1.running_mean",
+             engine::Tensor(mean.data(), four, engine::Dtype::kF32, engine::Device::kCpu));
+  state.read("ema/bn1.running_mean",
+             engine::Tensor(average.data(), four, engine::Dtype::kF32, engine::Device::kCpu));
+  CHECK(mean[0] != 0);
+  CHECK(mean == average);
+}
+
+TEST_CASE(
+    "resnet: an image's verdict does not depend on its batch, and an attack changes nothing") {
+  const TempFolder folder;
+  const std::string out = folder / "run";
+  REQUIRE(run(small(out)).status == 0);
+  const std::string before = weights(out, "6");
+  const auto evaluated = [&](const std::string& batch) {
+    return json::parse(run("eval --checkpoint " + out + kData + "--json - --batch " + batch).out);
+  };
+  CHECK(evaluated("1")["loss"] == evaluated("32")["loss"]);
+  const auto attacked = [&](const std::string& more) {
+    json result = json::parse(run("attack --checkpoint " + out + kData +
+                                  "--attack fgsm,pgd --steps 3 --limit 12 --json - " + more)
+                                  .out);
+    result.erase("batch");
+    return result;
+  };
+  const json one = attacked("--batch 1 --threads 1");
+  CHECK(one["n"] == 12);
+  CHECK(one["robust_accuracy"] <= one["clean_accuracy"]);
+  CHECK(attacked("--batch 7 --threads 2")["per_attack"] == one["per_attack"]);
+  CHECK(attacked("--batch 256 --threads 5")["per_attack"] == one["per_attack"]);
+  CHECK(weights(out, "6") == before);
+}
+
+TEST_CASE("resnet: exported in torchvision's layout and read again") {
+  const TempFolder folder;
+  const std::string out = folder / "run", file = folder / "torchvision.safetensors";
+  REQUIRE(run(small(out)).status == 0);
+  const Result exported = run("export --checkpoint " + out + " --out " + file + " 2>&1");
+  CHECK_MESSAGE(exported.status == 0, exported.out);
+  const train::SafetensorsFile theirs(file);
+  CHECK(theirs.find("conv1.weight")->shape == engine::Shape{4, 3, 3, 3});
+  CHECK(theirs.find("layer2.0.downsample.0.weight")->shape == engine::Shape{8, 4, 1, 1});
+  CHECK(theirs.find("fc.weight")->shape == engine::Shape{10, 32});
+  // One step of rate almost 0 from there leaves the weights where they were, but for rounding.
+  const std::string again = folder / "again";
+  const Result read = run(small(again, "--init " + file + " --steps 1 --set schedule.peak=1e-30"));
+  CHECK_MESSAGE(read.status == 0, read.out);
+  const auto convolution = [](const std::string& run_folder, const std::string& step) {
+    const train::SafetensorsFile model(run_folder + "/checkpoints/step-00000000" + step +
+                                       "/model.safetensors");
+    std::vector<float> v(3 * 3 * 4 * 4);
+    model.read("layer1.0.conv1.weight",
+               engine::Tensor(v.data(), {3, 3, 4, 4}, engine::Dtype::kF32, engine::Device::kCpu));
+    return v;
+  };
+  CHECK(convolution(again, "1") == convolution(out, "6"));
+}
+
+TEST_CASE("resnet: what has no meaning for it is refused in one line") {
+  const TempFolder folder;
+  const std::string out = folder / "run";
+  check_fails(small(out, "--set moe.layers=1"), 1, {"moe.layers", "resnet18"});
+  check_fails(small(out, "--set model.kind=resnet7"), 1, {"model.kind", "resnet18"});
+  check_fails(small(out, "--set prc.form=paper --set data.two_view=true"), 1, {"prc.form"});
+  REQUIRE(run(small(out)).status == 0);
+  check_fails("audit --checkpoint " + out + kData, 1, {"no MoE layers"});
+  check_fails("report --run " + out + " --out " + (folder / "r.html"), 1, {"no MoE layers"});
+  check_fails("bench ops --recipe quick-resnet", 1, {"vision transformers", "resnet18"});
+}

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+
+#include "moe/routing.h"
+#include "moe/vmoe.h"
+#include "nn/resnet.h"
+#include "train/config.h"
+
+namespace train {
+
+// A classifier of images, with or without mixtures of experts, as training, evaluation and attacks
+// know it.
+class Network {
+ public:
+  Network() = default;
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+  virtual ~Network() = default;
+
+  // images (B, C, S, S). In training mode f.sample_ids must name the B images.
+  virtual void forward(nn::Forward& f, const engine::Tensor& images,
+                       moe::ModelOutput& out) const = 0;
+  virtual void visit(nn::ParamVisitor& v) = 0;
+
+  // What those who run the model are to put into nn::Forward.
+  virtual engine::Precision precision() const = 0;
+  virtual bool has_experts() const = 0;
+  // Where one image's prediction depends on others, at evaluation: how many images share a routing
+  // group, which batches must be a multiple of; 0: none does, or a whole batch is one group.
+  virtual int64_t dependent_images() const = 0;
+  // Multiply-adds of one forward pass of one image (products only), of what it goes through.
+  virtual int64_t multiply_adds_per_image() const = 0;
+};
+
+// Whether model.kind is a vision transformer; else it is a residual network.
+bool is_vit(const Config& config);
+
+// Error(kValue) for the other kind.
+moe::VmoeConfig vmoe_config(const Config& config);
+nn::ResnetConfig resnet_config(const Config& config);
+
+// The network that a config describes, without memory for its parameters.
+std::unique_ptr<Network> build_network(const Config& config);
+
+}  // namespace train
