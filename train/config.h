@@ -49,6 +49,13 @@ struct Config {
     bool class_token = true;
     std::string router = "clean", pairs = "matched";
   };
+  struct Adversarial {
+    std::string kind = "none";
+    std::string eps = "8/255", step = "2/255";
+    int64_t steps = 7;
+    std::string attack_mode = "eval";
+    bool drop_start = false;
+  };
   struct Init {
     std::string from, rules;
     double tile_noise = 0;
@@ -117,6 +124,7 @@ struct Config {
   Model model;
   Moe moe;
   Prc prc;
+  Adversarial adversarial;
   Init init;
   Data data;
   Augment augment;

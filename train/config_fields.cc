@@ -143,6 +143,21 @@ void list_prc(Listing& to, Config::Prc& p) {
             "True correspondences, or as a control that must not help shuffled ones.");
 }
 
+void list_adversarial(Listing& to, Config::Adversarial& a) {
+  to.group("adversarial");
+  to.choice("kind", a.kind, {"none", "pgd", "fast"},
+            "Training on adversarial images alone: of projected gradient descent from a random "
+            "start, or of a single step from there.");
+  to.text("eps", a.eps, "How far a pixel may be changed, white being 1: a number or a fraction.");
+  to.text("step", a.step, "Length of a step of the attack.");
+  to.integer("steps", a.steps, {1, 10000}, "Steps of the attack (pgd).");
+  to.choice("attack_mode", a.attack_mode, {"eval", "train"},
+            "How the network runs while it is attacked: as in evaluation, or as in training, where "
+            "each pass moves batch norms' running statistics.");
+  to.flag("drop_start", a.drop_start,
+          "The step is taken from the image, not from its start (fast).");
+}
+
 void list_init(Listing& to, Config::Init& i) {
   to.group("init");
   to.text("from", i.from,
@@ -313,6 +328,7 @@ std::vector<Field> fields(Config& config) {
   list_model(to, config.model);
   list_moe(to, config.moe);
   list_prc(to, config.prc);
+  list_adversarial(to, config.adversarial);
   list_init(to, config.init);
   list_data(to, config.data);
   list_augment(to, config.augment);

@@ -4,6 +4,7 @@
 #include "data/split.h"
 #include "engine/core/error.h"
 #include "train/config.h"
+#include "train/fraction.h"
 #include "train/network.h"
 
 namespace train {
@@ -148,6 +149,19 @@ void validate_mixing(const Config& c) {
           ": raise it");
 }
 
+void validate_adversarial(const Config& c) {
+  const Config::Adversarial& a = c.adversarial;
+  for (const auto& [key, text] :
+       {std::pair{"adversarial.eps", &a.eps}, std::pair{"adversarial.step", &a.step}}) {
+    require(read_fraction(*text).has_value(), key, " is \"", *text,
+            "\", expected a number of 0 or more, or a fraction such as 8/255");
+  }
+  require(a.kind == "none" || (c.augment.mixup == 0 && c.augment.cutmix == 0),
+          "adversarial.kind = \"", a.kind,
+          "\" attacks an image's own class, but augment.mixup or augment.cutmix mixes images: set "
+          "them to 0, or adversarial.kind=none");
+}
+
 void validate_init(const Config& c) {
   require(
       !c.init.allow_nonfinite || !c.init.from.empty(),
@@ -182,6 +196,7 @@ void validate(const Config& config) {
   validate_model(config);
   validate_moe(config);
   validate_prc(config);
+  validate_adversarial(config);
   validate_init(config);
   validate_data(config);
   validate_mixing(config);

@@ -90,7 +90,10 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const Activations per =
       is_vit(config) ? vit_activations(vmoe_config(config)) : resnet_activations(config);
   plan.moe = bytes(images * per.moe);
-  plan.activations = bytes(images * (per.all + (mixes ? pixels : 0)));
+  // An attack keeps a pass of its own, and its images four times.
+  const bool attacks = config.adversarial.kind != "none";
+  plan.activations =
+      bytes(images * ((attacks ? 2 * per.all + 4 * pixels : per.all) + (mixes ? pixels : 0)));
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) * pixels);
   return plan;

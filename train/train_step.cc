@@ -30,6 +30,9 @@ TrainStep::TrainStep(const Config& config, Model& model, int64_t steps, const Ri
       steps_(steps),
       optimizer_(config, model.params),
       tape_(arena_) {
+  if (config.adversarial.kind != "none") {
+    adversary_ = std::make_unique<Adversary>(config, *model.network);
+  }
   for (const int64_t layer : moe_layer_indices(config)) {
     LayerLoad load;
     load.layer = layer;
@@ -68,20 +71,30 @@ void TrainStep::add_pairs(const Tensor& match) {
   }
 }
 
+Tensor TrainStep::attacked(const data::Batch& batch, int64_t step, int64_t begin,
+                           std::span<const int64_t> ids) {
+  const auto count = static_cast<int64_t>(ids.size());
+  const Tensor labels = labels_of(batch).rows(begin, begin + count);
+  return adversary_->perturb(pixels_of(batch, config_).rows(begin, begin + count),
+                             {labels.data<const int32_t>(), ids.size()}, step, ids);
+}
+
 void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end) {
   tape_.clear();
   arena_.reset();
   for (int64_t i = begin; i < end; ++i) sample_ids_[static_cast<size_t>(i - begin)] = i;
+  const std::span<const int64_t> ids{sample_ids_.data(), static_cast<size_t>(end - begin)};
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kTrain,
                 .precision = model_.network->precision(),
                 .seed = static_cast<uint64_t>(config_.train.seed),
                 .step = step,
-                .sample_ids = {sample_ids_.data(), static_cast<size_t>(end - begin)}};
+                .sample_ids = ids};
   const Tensor all = tape_.input(pixels_of(batch, config_));
   const ViewLabels labels(batch, config_.model.classes, several_, config_.train.loss == "softmax");
-  const Tensor images = mixer_.mixes() ? engine::mix_images(all, mixer_.drawn(), begin, end)
-                                       : tape_.input(all.rows(begin, end));
+  const Tensor images = adversary_ != nullptr ? tape_.input(attacked(batch, step, begin, ids))
+                        : mixer_.mixes()      ? engine::mix_images(all, mixer_.drawn(), begin, end)
+                                              : tape_.input(all.rows(begin, end));
   const Tensor targets = mixer_.softens() ? mixer_.targets(arena_, labels, begin, end)
                                           : labels_of(batch).rows(begin, end);
   const bool looks = looks_at_pairs_ && config_.data.two_view;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "engine/core/tape.h"
+#include "train/adversarial/adversary.h"
 #include "train/audit/consistency.h"
 #include "train/mix.h"
 #include "train/model.h"
@@ -55,6 +57,9 @@ class TrainStep {
 
  private:
   void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
+  // Adversarial images in the place of `ids.size()` images from `begin` on.
+  engine::Tensor attacked(const data::Batch& batch, int64_t step, int64_t begin,
+                          std::span<const int64_t> ids);
   void count(const ViewLabels& labels, int64_t begin);
   void add_pairs(const engine::Tensor& match);
   [[noreturn]] void report_non_finite(int64_t step, const char* what, double value) const;
@@ -62,6 +67,7 @@ class TrainStep {
   const Config config_;
   const Objective objective_;
   Mixer mixer_;
+  std::unique_ptr<Adversary> adversary_;  // null: training on the images as they are
   const RightClasses* const several_;
   Model& model_;
   const int64_t steps_;

@@ -1,12 +1,13 @@
 #include "train/attacks/attack.h"
 
-#include <cmath>
 #include <iomanip>
+#include <optional>
 #include <sstream>
 
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "train/fraction.h"
 
 namespace tools {
 namespace {
@@ -27,28 +28,14 @@ Options attack_options() {
   return options;
 }
 
-// "8/255" or "0.03".
 double fraction(const Options& options, const std::string& name) {
   const std::string text = options.get(name);
-  const size_t slash = text.find('/');
-  const auto number = [&](const std::string& part) {
-    size_t end = 0;
-    double value = NAN;
-    try {
-      value = std::stod(part, &end);
-    } catch (const std::exception&) {
-      end = part.size() + 1;
-    }
-    return end == part.size() && std::isfinite(value) && value >= 0 ? value : NAN;
-  };
-  const double value = slash == std::string::npos
-                           ? number(text)
-                           : number(text.substr(0, slash)) / number(text.substr(slash + 1));
-  if (!std::isfinite(value)) {
+  const std::optional<double> value = train::read_fraction(text);
+  if (!value.has_value()) {
     throw UsageError("--" + name + " is " + text +
                      ", expected a number of 0 or more, or a fraction such as 8/255");
   }
-  return value;
+  return *value;
 }
 
 std::vector<train::AttackPlan> plans_of(const Options& options) {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "engine/core/error.h"
-#include "engine/core/parallel.h"
+#include "train/attacks/pixel_range.h"
 #include "train/evaluate.h"
 #include "train/model.h"
 
@@ -46,29 +46,28 @@ Tensor AttackedModel::normalised(std::span<const float> pixels) {
   const auto count = static_cast<int64_t>(pixels.size()) / pixels_;
   check(count > 0 && static_cast<int64_t>(pixels.size()) == count * pixels_, ErrorKind::kShape,
         "attack: ", pixels.size(), " pixels for images of ", pixels_);
-  const int64_t size = config_.model.image_size, plane = size * size;
+  const int64_t size = config_.model.image_size;
   resize(images_, {with_whole_groups(network_, count), config_.model.channels, size, size});
   float* to = images_.data<float>();
   std::fill(to + count * pixels_, to + images_.tensor().numel(), 0.0f);
-  engine::parallel_for(count * config_.model.channels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t channel = p % config_.model.channels;
-      const auto unit = static_cast<float>(pixel_unit(config_, channel));
-      const auto black = static_cast<float>(black_value(config_, channel));
-      for (int64_t i = p * plane; i < (p + 1) * plane; ++i) to[i] = black + unit * pixels[i];
-    }
-  });
+  normalise_pixels(config_, pixels, {to, pixels.size()});
   return images_.tensor();
+}
+
+nn::Forward AttackedModel::forward_pass() {
+  return {.tape = tape_,
+          .mode = pass_.mode,
+          .param_grads = false,
+          .precision = network_.precision(),
+          .seed = pass_.seed,
+          .step = pass_.step,
+          .sample_ids = pass_.sample_ids};
 }
 
 std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
   tape_.clear();
   arena_.reset();
-  nn::Forward f{.tape = tape_,
-                .mode = nn::Mode::kEval,
-                .param_grads = false,
-                .precision = network_.precision(),
-                .sample_ids = {}};
+  nn::Forward f = forward_pass();
   network_.forward(f, tape_.input(normalised(pixels)), output_);
   const std::span<const float> logits(
       output_.logits.data<const float>(),
@@ -89,11 +88,7 @@ std::span<const float> AttackedModel::logits_and_gradient(std::span<const float>
   const Tensor images = normalised(pixels);
   resize(gradients_, images.shape());
   std::fill_n(gradients_.data<float>(), images.numel(), 0.0f);
-  nn::Forward f{.tape = tape_,
-                .mode = nn::Mode::kEval,
-                .param_grads = false,
-                .precision = network_.precision(),
-                .sample_ids = {}};
+  nn::Forward f = forward_pass();
   network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
   // Images that only fill a group have class 0; nobody reads their gradient.
   labels_.assign(labels.begin(), labels.end());

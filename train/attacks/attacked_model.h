@@ -13,6 +13,15 @@
 
 namespace train {
 
+// How an attack runs the network: in evaluation mode, unless said otherwise.
+struct AttackPass {
+  nn::Mode mode = nn::Mode::kEval;
+  // Of training mode only: keys of random numbers, one id an image.
+  uint64_t seed = 0;
+  int64_t step = 0;
+  std::span<const int64_t> sample_ids = {};
+};
+
 // What an attack sees of a model: class logits, and gradients with respect to the pixels, of images
 // whose pixels are in [0, 1]; normalisation is inside. Evaluation mode: no router noise, no
 // dropout, and neither weights nor their gradients are touched. An image's numbers do not depend on
@@ -22,6 +31,10 @@ class AttackedModel {
   AttackedModel(const Network& network, const Config& config);
   AttackedModel(const AttackedModel&) = delete;
   AttackedModel& operator=(const AttackedModel&) = delete;
+
+  // From now on. In training mode running statistics move with each pass, and an image's numbers
+  // may depend on the others.
+  void set_pass(const AttackPass& pass) { pass_ = pass; }
 
   int64_t pixels_per_image() const { return pixels_; }
   int64_t classes() const { return classes_; }
@@ -38,6 +51,7 @@ class AttackedModel {
 
  private:
   engine::Tensor normalised(std::span<const float> pixels);
+  nn::Forward forward_pass();
 
   const Network& network_;
   const Config config_;
@@ -47,6 +61,7 @@ class AttackedModel {
   engine::Buffer images_, gradients_;
   std::vector<int32_t> labels_;
   moe::ModelOutput output_;
+  AttackPass pass_;
   float seed_ = 1;
 };
 

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "train/attacks/attacked_model.h"
+#include "train/attacks/ball.h"
+#include "train/config.h"
+
+namespace train {
+
+// Makes the adversarial images that a step of adversarial training learns from
+// (spec robust-sparse-moes 4), of config.adversarial:
+//
+//   pgd   x_0 uniform in the ball of eps around the image;
+//         x_{t+1} = project(x_t + step * sign(g)), `steps` times, g the gradient of the
+//         classification loss alone
+//   fast  one such step; with drop_start, as published, project(image + step * sign(g(x_0)))
+//
+// in [0, 1] pixels with normalisation inside the model. attack_mode "eval": running statistics, no
+// router noise, no dropout. "train", as published: the network as in training, with the batch's
+// statistics, noise and training capacity; every pass moves running statistics. Starts are
+// keyed by (seed, step, place of the image in the step), so micro-batches draw what one batch
+// would.
+class Adversary {
+ public:
+  Adversary(const Config& config, const Network& network);
+
+  // images (B, C, S, S), as the loader normalises them; labels and sample_ids (B). The adversarial
+  // ones, normalised; valid until the next call. Weights and their gradients stay as they are.
+  // Error(kValue) where logits or gradients are not finite.
+  engine::Tensor perturb(const engine::Tensor& images, std::span<const int32_t> labels,
+                         int64_t step, std::span<const int64_t> sample_ids);
+
+ private:
+  Config config_;
+  Ball ball_;
+  double length_;
+  int64_t steps_;
+  AttackedModel model_;
+  std::vector<float> clean_, x_, gradient_;
+  engine::Buffer result_;
+};
+
+}  // namespace train
