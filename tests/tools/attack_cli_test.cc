@@ -47,7 +47,7 @@ TEST_CASE("attack: text, JSON, and eps written in both ways") {
                                      {"--eps 8/255/2", "--eps"},
                                      {"--step nan", "--step"},
                                      {"--norm l1", "linf or l2"},
-                                     {"--attack apgd", "noise, fgsm or pgd"},
+                                     {"--attack cw", "noise, fgsm, pgd"},
                                      {"--attack pgd,,fgsm", "--attack"},
                                      {"--steps 0", "--steps"},
                                      {"--restarts 0", "--restarts"},

@@ -16,12 +16,14 @@ Options attack_options() {
   Options options("attack",
                   "Accuracy under attack: images changed so little that people hardly see it.");
   add_checkpoint_options(options);
-  options.add_value("attack", "noise, fgsm or pgd, or several, such as noise,pgd", "pgd", "LIST");
+  options.add_value("attack",
+                    "noise, fgsm, pgd, apgd, apgd-dlr or apgd-t, or several, such as pgd,apgd",
+                    "pgd", "LIST");
   options.add_value("norm", "linf or l2", "linf", "NORM");
   options.add_value("eps", "how far an image may be changed, white being 1", "8/255", "E");
   options.add_value("step", "length of a step of pgd (default: a quarter of --eps)", "", "E");
-  options.add_value("steps", "of pgd", "20", "N");
-  options.add_value("restarts", "random starts of pgd, draws of noise", "1", "N");
+  options.add_value("steps", "of pgd and apgd", "20", "N");
+  options.add_value("restarts", "random starts of pgd and apgd, draws of noise", "1", "N");
   options.add_flag("from-clean", "pgd starts at the image itself, not at a random one near it");
   options.add_value("sigma", "deviation of noise", "0.2", "S");
   options.add_value("seed", "of random starts and noise", "0", "S");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iomanip>
 #include <sstream>
+#include <utility>
 
 #include "data/loader.h"
 #include "engine/core/error.h"
@@ -15,32 +16,42 @@ namespace train {
 using engine::check;
 using engine::ErrorKind;
 
+namespace {
+
+constexpr std::pair<AttackPlan::Kind, const char*> kNames[] = {
+    {AttackPlan::Kind::kNoise, "noise"},      {AttackPlan::Kind::kFgsm, "fgsm"},
+    {AttackPlan::Kind::kPgd, "pgd"},          {AttackPlan::Kind::kApgd, "apgd"},
+    {AttackPlan::Kind::kApgdDlr, "apgd-dlr"}, {AttackPlan::Kind::kApgdTargeted, "apgd-t"}};
+
+AttackLoss loss_of(AttackPlan::Kind kind) {
+  if (kind == AttackPlan::Kind::kApgdDlr) return AttackLoss::kDlr;
+  if (kind == AttackPlan::Kind::kApgdTargeted) return AttackLoss::kTargetedDlr;
+  return AttackLoss::kClassification;
+}
+
+}  // namespace
+
 std::string AttackPlan::name() const {
-  switch (kind) {
-    case Kind::kNoise:
-      return "noise";
-    case Kind::kFgsm:
-      return "fgsm";
-    case Kind::kPgd:
-      return "pgd";
+  for (const auto& [known, name] : kNames) {
+    if (known == kind) return name;
   }
   return "";
 }
 
 AttackPlan plan_attack(const std::string& name, const PgdOptions& options, double sigma) {
-  AttackPlan plan{AttackPlan::Kind::kPgd, options, sigma};
-  if (name == "noise") {
-    plan.kind = AttackPlan::Kind::kNoise;
+  const auto* found =
+      std::ranges::find_if(kNames, [&](const auto& known) { return name == known.second; });
+  check(found != std::end(kNames), ErrorKind::kValue, "attack \"", name,
+        "\": expected noise, fgsm, pgd, apgd, apgd-dlr or apgd-t");
+  AttackPlan plan{found->first, options, sigma};
+  if (plan.kind == AttackPlan::Kind::kNoise) {
     // Noise knows no bound but that of pixels, in any norm.
     plan.pgd.ball = {Norm::kLinf, 1};
-  } else if (name == "fgsm") {
-    plan.kind = AttackPlan::Kind::kFgsm;
+  } else if (plan.kind == AttackPlan::Kind::kFgsm) {
     plan.pgd.steps = 1;
     plan.pgd.step = options.ball.eps;
     plan.pgd.random_start = false;
     plan.pgd.restarts = 1;
-  } else {
-    check(name == "pgd", ErrorKind::kValue, "attack \"", name, "\": expected noise, fgsm or pgd");
   }
   return plan;
 }
@@ -76,8 +87,15 @@ Victims victims_of(AttackedModel& model, const data::Batch& batch) {
 void run(AttackedModel& model, const AttackPlan& plan, Victims& victims) {
   if (plan.kind == AttackPlan::Kind::kNoise) {
     attack_noise(model, plan.sigma, plan.pgd.restarts, plan.pgd.seed, victims);
-  } else {
+  } else if (plan.kind == AttackPlan::Kind::kFgsm || plan.kind == AttackPlan::Kind::kPgd) {
     attack_pgd(model, plan.pgd, victims);
+  } else {
+    ApgdOptions options{.ball = plan.pgd.ball,
+                        .steps = plan.pgd.steps,
+                        .loss = loss_of(plan.kind),
+                        .restarts = plan.pgd.restarts,
+                        .seed = plan.pgd.seed};
+    attack_apgd(model, options, victims);
   }
 }
 

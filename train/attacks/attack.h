@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "train/attacks/apgd.h"
 #include "train/attacks/pgd.h"
 #include "train/config.h"
 #include "train/metrics.h"
@@ -14,7 +15,7 @@ namespace train {
 
 // One attack of a list; names as `robustmoe attack --attack` takes them.
 struct AttackPlan {
-  enum class Kind : uint8_t { kNoise, kFgsm, kPgd };
+  enum class Kind : uint8_t { kNoise, kFgsm, kPgd, kApgd, kApgdDlr, kApgdTargeted };
   Kind kind = Kind::kPgd;
   PgdOptions pgd;      // kFgsm: one step of eps from the clean image
   double sigma = 0.2;  // kNoise; its ball is all of [0, 1]
@@ -22,7 +23,9 @@ struct AttackPlan {
   std::string name() const;
 };
 
-// "noise", "fgsm" or "pgd", with these options. Error(kValue) for another name, with the list.
+// "noise", "fgsm", "pgd", "apgd" (with the classification loss), "apgd-dlr" or "apgd-t" (targeted,
+// nine targets), with these options; APGD finds its own steps' length. Error(kValue) for another
+// name, with the list.
 AttackPlan plan_attack(const std::string& name, const PgdOptions& options, double sigma);
 
 struct AttackFigures {

@@ -64,6 +64,8 @@ nn::Forward AttackedModel::forward_pass() {
           .sample_ids = pass_.sample_ids};
 }
 
+engine::CrossEntropy AttackedModel::loss_kind() const { return classification_loss(config_); }
+
 std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
   tape_.clear();
   arena_.reset();
@@ -78,7 +80,9 @@ std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
 
 std::span<const float> AttackedModel::logits_and_gradient(std::span<const float> pixels,
                                                           std::span<const int32_t> labels,
-                                                          std::span<float> gradient) {
+                                                          std::span<float> gradient,
+                                                          AttackLoss loss,
+                                                          std::span<const int32_t> targets) {
   const auto count = static_cast<int64_t>(labels.size());
   check(gradient.size() == pixels.size() && count * pixels_ == static_cast<int64_t>(pixels.size()),
         ErrorKind::kShape, "attack: ", labels.size(), " labels and gradients of ", gradient.size(),
@@ -91,14 +95,21 @@ std::span<const float> AttackedModel::logits_and_gradient(std::span<const float>
   nn::Forward f = forward_pass();
   network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
   // Images that only fill a group have class 0; nobody reads their gradient.
-  labels_.assign(labels.begin(), labels.end());
-  labels_.resize(static_cast<size_t>(images.shape()[0]), 0);
-  const Tensor targets(labels_.data(), {images.shape()[0]}, engine::Dtype::kI32,
-                       engine::Device::kCpu);
+  const auto filled = [&](std::vector<int32_t>& to, std::span<const int32_t> from) {
+    to.assign(from.begin(), from.end());
+    to.resize(static_cast<size_t>(images.shape()[0]), 0);
+    return Tensor(to.data(), {images.shape()[0]}, engine::Dtype::kI32, engine::Device::kCpu);
+  };
+  const Tensor right = filled(labels_, labels);
+  const bool targeted = loss == AttackLoss::kTargetedDlr;
+  check(!targeted || targets.size() == labels.size(), ErrorKind::kShape, "attack: ", targets.size(),
+        " targets for ", labels.size(), " images");
   // A sum, so that an image's gradient knows nothing of how many there are.
-  const Tensor loss =
-      engine::cross_entropy(output_.logits, targets, classification_loss(config_), 1);
-  tape_.backward(loss, Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
+  const Tensor sum =
+      loss == AttackLoss::kClassification
+          ? engine::cross_entropy(output_.logits, right, loss_kind(), 1)
+          : dlr_loss(output_.logits, right, targeted ? filled(targets_, targets) : Tensor{});
+  tape_.backward(sum, Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
   const int64_t plane = config_.model.image_size * config_.model.image_size;
   const float* from = gradients_.data<float>();
   for (int64_t i = 0; i < count * pixels_; ++i) {

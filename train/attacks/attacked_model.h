@@ -8,6 +8,7 @@
 #include "engine/core/buffer.h"
 #include "engine/core/tape.h"
 #include "engine/ops/cross_entropy.h"
+#include "train/attacks/attack_loss.h"
 #include "train/config.h"
 #include "train/network.h"
 
@@ -42,12 +43,15 @@ class AttackedModel {
   // pixels (count * pixels_per_image). Returns (count, classes), valid until the next call.
   std::span<const float> logits(std::span<const float> pixels);
 
-  // The same, and `gradient`, as large as `pixels`: for each image d(its classification loss) /
-  // d(its pixels), +-0 where the output does not depend on them. labels (count).
+  // The same, and `gradient`, as large as `pixels`: for each image d(its loss) / d(its pixels), +-0
+  // where the output does not depend on them. labels (count); targets (count), for kTargetedDlr.
   // Error(kValue) for a label outside the classes, and for logits or gradients that are not finite.
   std::span<const float> logits_and_gradient(std::span<const float> pixels,
                                              std::span<const int32_t> labels,
-                                             std::span<float> gradient);
+                                             std::span<float> gradient,
+                                             AttackLoss loss = AttackLoss::kClassification,
+                                             std::span<const int32_t> targets = {});
+  engine::CrossEntropy loss_kind() const;  // that the model was trained with
 
  private:
   engine::Tensor normalised(std::span<const float> pixels);
@@ -59,7 +63,7 @@ class AttackedModel {
   engine::StepArena arena_;
   engine::Tape tape_;
   engine::Buffer images_, gradients_;
-  std::vector<int32_t> labels_;
+  std::vector<int32_t> labels_, targets_;
   moe::ModelOutput output_;
   AttackPass pass_;
   float seed_ = 1;
