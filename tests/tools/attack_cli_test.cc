@@ -1,12 +1,17 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "tests/support/tensors.h"
 #include "tests/tools/program.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 #include "train/checkpoint.h"
+#include "train/safetensors.h"
 
 using nlohmann::json;
 using tools::test::check_fails;
@@ -58,4 +63,54 @@ TEST_CASE("attack: text, JSON, and eps written in both ways") {
   check_fails("attack --checkpoint " + (folder / "run") +
                   " --data shapes: --attack pgd --limit 1 " + "--json " + (folder / "no/such/file"),
               1, {"cannot write"});
+}
+
+TEST_CASE("attack: images are saved, and starts are taken from a file") {
+  const TempFolder folder;
+  const std::string data = " --data shapes:size=16,train=30,test=30 ", run_folder = folder / "run";
+  REQUIRE(run("train --recipe quick-resnet --data shapes:size=16,train=64,test=30 --steps 30"
+              " --set train.batch=16 --set model.first_width=4 --out " +
+              run_folder)
+              .status == 0);
+  const std::string attack =
+      "attack --checkpoint " + run_folder + data + "--limit 9 --steps 3 --batch 4 --json - ";
+  const std::string file = folder / "saved.safetensors", starts = folder / "starts.safetensors";
+  const Result saved = run(attack + "--attack pgd,apgd,pgd --from-clean --save " + file);
+  REQUIRE(saved.status == 0);
+  const json result = json::parse(saved.out);
+  const train::SafetensorsFile images(file);
+  CHECK(images.entries().size() == 9);
+  CHECK(result["clean_accuracy"] > 0);
+  std::vector<float> clean(9 * 768), adversarial(9 * 768);
+  std::vector<uint8_t> right(9), broken(9);
+  const auto read = [&](const std::string& name, auto& to, const engine::Shape& shape) {
+    images.read(name, engine::test::view(to, shape));
+  };
+  read("images", clean, {9, 3, 16, 16});
+  read("pgd.images", adversarial, {9, 3, 16, 16});
+  read("right", right, {9});
+  read("pgd.2.broken", broken, {9});
+  double largest = 0;
+  for (size_t i = 0; i < clean.size(); ++i) {
+    largest = std::max(largest, std::abs(double{clean[i]} - double{adversarial[i]}));
+  }
+  CHECK(largest <= 8.0 / 255 * (1 + 1e-6));
+  CHECK(std::count(right.begin(), right.end(), 1) ==
+        std::lround(result["clean_accuracy"].get<double>() * 9));
+  CHECK(std::count(broken.begin(), broken.end(), 0) ==
+        std::lround(result["per_attack"][2]["robust_accuracy"].get<double>() * 9));
+  // From the clean images themselves.
+  train::write_safetensors(starts, std::vector<train::NamedTensor>{
+                                       {"starts", engine::test::view(clean, {9, 3, 16, 16})}});
+  const json given = json::parse(run(attack + "--attack pgd,apgd,pgd --starts " + starts).out);
+  CHECK(given["per_attack"][0] == result["per_attack"][0]);
+  const json drawn = json::parse(run(attack + "--attack pgd,apgd,pgd").out);
+  CHECK(drawn["per_attack"][0] != result["per_attack"][0]);
+
+  check_fails("attack --checkpoint " + run_folder + data + "--limit 10 --starts " + starts, 1,
+              {"9 starts", "10 images"});
+  check_fails(attack + "--starts " + file, 1, {"there is no tensor starts", "(n, 3, 16, 16)"});
+  check_fails(attack + "--starts " + (folder / "none"), 1, {"none"});
+  check_fails(attack + "--save " + (folder / "no/such/file"), 1, {"cannot write"});
+  check_fails(attack + "--save " + run_folder + "/checkpoints/x", 1, {"checkpoint"});
 }

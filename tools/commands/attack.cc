@@ -1,6 +1,8 @@
 #include "train/attacks/attack.h"
 
+#include <cmath>
 #include <iomanip>
+#include <map>
 #include <optional>
 #include <sstream>
 
@@ -8,6 +10,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
 #include "train/fraction.h"
+#include "train/safetensors.h"
 
 namespace tools {
 namespace {
@@ -27,6 +30,10 @@ Options attack_options() {
   options.add_flag("from-clean", "pgd starts at the image itself, not at a random one near it");
   options.add_value("sigma", "deviation of noise", "0.2", "S");
   options.add_value("seed", "of random starts and noise", "0", "S");
+  options.add_value("starts", "take first starts from tensor \"starts\" of this file, (n, C, S, S)",
+                    "", "FILE.safetensors");
+  options.add_value("save", "write the images before and after each attack", "",
+                    "FILE.safetensors");
   return options;
 }
 
@@ -38,6 +45,54 @@ double fraction(const Options& options, const std::string& name) {
                      ", expected a number of 0 or more, or a fraction such as 8/255");
   }
   return *value;
+}
+
+// Tensor "starts" of the file that --starts names, one image a row; empty without it.
+std::vector<float> starts_of(const Options& options, const train::Config& config) {
+  std::vector<float> starts;
+  const std::string path = options.get("starts");
+  if (path.empty()) return starts;
+  const train::SafetensorsFile file(path);
+  const auto* entry = file.find("starts");
+  const int64_t size = config.model.image_size, channels = config.model.channels;
+  engine::check(entry != nullptr, engine::ErrorKind::kFormat, path,
+                ": there is no tensor starts, (n, ", channels, ", ", size, ", ", size, ") f32");
+  const int64_t n = entry->shape.rank() > 0 ? entry->shape[0] : 0;
+  starts.resize(static_cast<size_t>(n * channels * size * size));
+  file.read("starts", engine::Tensor(starts.data(), {n, channels, size, size}, engine::Dtype::kF32,
+                                     engine::Device::kCpu));
+  for (const float x : starts) {
+    engine::check(std::isfinite(x), engine::ErrorKind::kValue, path,
+                  ": starts has numbers that are not finite");
+  }
+  return starts;
+}
+
+// "images", "labels" and "right", and "NAME.images" and "NAME.broken" of each attack; of a name
+// that is there twice the second is "NAME.2".
+void save_images(const std::string& path, train::AttackImages& images, const train::Config& config,
+                 const std::vector<train::AttackPlan>& plans) {
+  const auto n = static_cast<int64_t>(images.labels.size());
+  const engine::Shape shape{n, config.model.channels, config.model.image_size,
+                            config.model.image_size};
+  std::vector<train::NamedTensor> tensors;
+  const auto add = [&]<class T>(const std::string& name, std::vector<T>& v,
+                                const engine::Shape& as) {
+    tensors.push_back(
+        {name, engine::Tensor(v.data(), as, engine::dtype_of<T>(), engine::Device::kCpu)});
+  };
+  add("images", images.clean, shape);
+  add("labels", images.labels, {n});
+  add("right", images.right, {n});
+  std::map<std::string, int> seen;
+  for (size_t a = 0; a < plans.size(); ++a) {
+    std::string name = plans[a].name();
+    const int before = seen[name]++;
+    if (before > 0) name += "." + std::to_string(before + 1);
+    add(name + ".images", images.attacks[a].adversarial, shape);
+    add(name + ".broken", images.attacks[a].broken, {n});
+  }
+  train::write_safetensors(path, tensors);
 }
 
 std::vector<train::AttackPlan> plans_of(const Options& options) {
@@ -63,7 +118,7 @@ std::vector<train::AttackPlan> plans_of(const Options& options) {
       throw UsageError("--attack: " + error.message());
     }
   }
-  if (plans.empty()) throw UsageError("--attack names none; expected noise, fgsm or pgd");
+  if (plans.empty()) throw UsageError("--attack names none; expected pgd, for one");
   return plans;
 }
 
@@ -79,10 +134,20 @@ std::string both_ways(double eps) {
 int run_attack(int argc, char** argv) {
   Options options = attack_options();
   if (!options.parse(argc, argv)) return 0;
-  const std::vector<train::AttackPlan> plans = plans_of(options);
+  std::vector<train::AttackPlan> plans = plans_of(options);
+  const std::string save = options.get("save");
+  if (!save.empty()) {
+    check_apart(save, options.required("checkpoint"));
+    check_writable(save);
+  }
   const CheckpointInput input = open_checkpoint_input(options);
+  const std::vector<float> starts = starts_of(options, input.loaded.config);
+  for (train::AttackPlan& plan : plans) plan.pgd.starts = starts;
+  train::AttackImages images;
   const train::AttackResult result =
-      train::attack_model(*input.loaded.model->network, input.loaded.config, *input.dataset, plans);
+      train::attack_model(*input.loaded.model->network, input.loaded.config, *input.dataset, plans,
+                          save.empty() ? nullptr : &images);
+  if (!save.empty()) save_images(save, images, input.loaded.config, plans);
   const double eps = fraction(options, "eps");
   train::Fields head = describe(input, options);
   for (const auto& [key, value] :

@@ -7,6 +7,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/parallel.h"
+#include "train/attacks/pgd.h"
 #include "train/evaluate.h"
 
 namespace train {
@@ -42,7 +43,15 @@ class Run {
   }
 
   void go() {
-    each([this](int64_t k) { start(k); });
+    const bool given = restart_ == 0 && !o_.starts.empty();
+    for (int64_t k = 0; given && k < active_.size(); ++k) {
+      take_start(o_.starts, victims_, active_.index[static_cast<size_t>(k)], o_.ball,
+                 active_.image(k));
+    }
+    each([this, given](int64_t k) {
+      if (!given) start(k);
+      track(k).before.assign(active_.image(k).begin(), active_.image(k).end());
+    });
     look();
     each([this](int64_t k) {
       Track& t = track(k);
@@ -99,7 +108,6 @@ class Run {
       x[p] = static_cast<float>(double{x[p]} + o_.ball.eps * direction[p] / size);
     }
     o_.ball.project(clean(k), x);
-    track(k).before.assign(x.begin(), x.end());
   }
 
   // Logits, losses and gradients where everybody is; who is misclassified leaves.

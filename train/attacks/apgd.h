@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "train/attacks/attack_loss.h"
 #include "train/attacks/ball.h"
@@ -16,6 +17,7 @@ struct ApgdOptions {
   // kTargetedDlr: the classes that are second, third, ... on the clean image, in turn.
   int64_t targets = 9;
   uint64_t seed = 0;
+  std::span<const float> starts = {};  // as PgdOptions has them
 };
 
 // APGD (Croce and Hein 2020; spec advmoe 7.1): ascent with momentum whose step halves by itself.

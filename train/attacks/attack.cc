@@ -88,13 +88,16 @@ void run(AttackedModel& model, const AttackPlan& plan, Victims& victims) {
   if (plan.kind == AttackPlan::Kind::kNoise) {
     attack_noise(model, plan.sigma, plan.pgd.restarts, plan.pgd.seed, victims);
   } else if (plan.kind == AttackPlan::Kind::kFgsm || plan.kind == AttackPlan::Kind::kPgd) {
-    attack_pgd(model, plan.pgd, victims);
+    PgdOptions options = plan.pgd;
+    if (plan.kind == AttackPlan::Kind::kFgsm) options.starts = {};  // FGSM starts at the image
+    attack_pgd(model, options, victims);
   } else {
     ApgdOptions options{.ball = plan.pgd.ball,
                         .steps = plan.pgd.steps,
                         .loss = loss_of(plan.kind),
                         .restarts = plan.pgd.restarts,
-                        .seed = plan.pgd.seed};
+                        .seed = plan.pgd.seed,
+                        .starts = plan.pgd.starts};
     attack_apgd(model, options, victims);
   }
 }
@@ -126,15 +129,29 @@ void count(const Victims& clean, Victims& attacked, AttackFigures& figures) {
   }
 }
 
+template <class T>
+void append(std::vector<T>& to, const std::vector<T>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
 void attack_batch(AttackedModel& model, const std::vector<AttackPlan>& plans,
-                  const data::Batch& batch, AttackResult& result) {
+                  const data::Batch& batch, AttackResult& result, AttackImages* images) {
   const Victims clean = victims_of(model, batch);
+  if (images != nullptr) {
+    append(images->clean, clean.clean);
+    append(images->labels, clean.labels);
+    for (const uint8_t wrong : clean.broken) images->right.push_back(wrong == 0 ? 1 : 0);
+  }
   std::vector<uint8_t> broken = clean.broken;
   for (size_t a = 0; a < plans.size(); ++a) {
     Victims attacked = clean;
     run(model, plans[a], attacked);
     verify(model, plans[a], attacked);
     count(clean, attacked, result.attacks[a]);
+    if (images != nullptr) {
+      append(images->attacks[a].adversarial, attacked.adversarial);
+      append(images->attacks[a].broken, attacked.broken);
+    }
     for (size_t i = 0; i < broken.size(); ++i) broken[i] |= attacked.broken[i];
   }
   result.n += clean.size();
@@ -156,13 +173,23 @@ std::string percent(int64_t count, int64_t n) {
 }  // namespace
 
 AttackResult attack_model(const Network& network, const Config& config,
-                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans) {
+                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
+                          AttackImages* images) {
   check(!plans.empty(), ErrorKind::kValue, "attack: no attack was named");
   AttackResult result;
   for (const AttackPlan& plan : plans) result.attacks.push_back({plan.name()});
+  if (images != nullptr) images->attacks.resize(plans.size());
   AttackedModel model(network, config);
+  const int64_t n =
+      config.eval.limit > 0 ? std::min(config.eval.limit, dataset.size()) : dataset.size();
+  for (const AttackPlan& plan : plans) {
+    const int64_t rows = static_cast<int64_t>(plan.pgd.starts.size()) / model.pixels_per_image();
+    check(plan.pgd.starts.empty() || rows >= n, ErrorKind::kValue, "attack: ", rows,
+          " starts are given for ", n, " images");
+  }
   data::Loader loader = data::Loader::evaluation(dataset, plain_pixels(config));
-  while (const data::Batch* batch = loader.next()) attack_batch(model, plans, *batch, result);
+  while (const data::Batch* batch = loader.next())
+    attack_batch(model, plans, *batch, result, images);
   for (AttackFigures& figures : result.attacks) {
     figures.linf_mean /= std::max(1.0, static_cast<double>(result.right));
     figures.l2_mean /= std::max(1.0, static_cast<double>(result.right));

@@ -28,6 +28,18 @@ struct AttackPlan {
 // name, with the list.
 AttackPlan plan_attack(const std::string& name, const PgdOptions& options, double sigma);
 
+// The images of all victims, in the order of the data set: kept on request.
+struct AttackImages {
+  std::vector<float> clean;     // (n, pixels), in [0, 1]
+  std::vector<int32_t> labels;  // (n)
+  std::vector<uint8_t> right;   // (n): right without an attack
+  struct Attacked {
+    std::vector<float> adversarial;  // (n, pixels); of those wrong anyway the clean image
+    std::vector<uint8_t> broken;     // (n)
+  };
+  std::vector<Attacked> attacks;  // one a plan
+};
+
 struct AttackFigures {
   std::string name;
   int64_t robust = 0;  // images that were right and stayed so
@@ -46,9 +58,11 @@ struct AttackResult {
 // time, with each plan. Images the model gets wrong anyway stay as they are. Each attack's claims
 // are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
 // broken ones misclassified, others not; Error(kInternal) where not. The same bits for any number
-// of threads and any batch, unless predictions depend on neighbours.
+// of threads and any batch, unless predictions depend on neighbours. `images`: null, or where to
+// keep them all.
 AttackResult attack_model(const Network& network, const Config& config,
-                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans);
+                          const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
+                          AttackImages* images = nullptr);
 
 // `head`, then n, clean_accuracy, robust_accuracy (of the worst case over the list), each with its
 // standard error sqrt(p (1 - p) / n), and per_attack: name, robust_accuracy and the distances.

@@ -20,6 +20,15 @@ engine::RngKey key_of(uint64_t seed, const Victims& victims, int64_t i, int64_t 
 
 }  // namespace
 
+void take_start(std::span<const float> starts, const Victims& victims, int64_t i, const Ball& ball,
+                std::span<float> x) {
+  const auto row = static_cast<size_t>(victims.samples[static_cast<size_t>(i)]) * x.size();
+  check(row + x.size() <= starts.size(), ErrorKind::kInternal, "attack: image ",
+        victims.samples[static_cast<size_t>(i)], " has no start");
+  std::ranges::copy(starts.subspan(row, x.size()), x.begin());
+  ball.project(victims.clean_of(i), x);
+}
+
 void attack_pgd(AttackedModel& model, const PgdOptions& o, Victims& victims) {
   check(o.ball.eps >= 0 && std::isfinite(o.ball.eps) && o.step >= 0 && std::isfinite(o.step) &&
             o.steps >= 1 && o.restarts >= 1,
@@ -29,8 +38,13 @@ void attack_pgd(AttackedModel& model, const PgdOptions& o, Victims& victims) {
   for (int64_t restart = 0; restart < o.restarts; ++restart) {
     Active active(victims);
     if (active.empty()) return;
-    for (int64_t k = 0; k < active.size() && o.random_start; ++k) {
+    const bool given = restart == 0 && !o.starts.empty();
+    for (int64_t k = 0; k < active.size() && (given || o.random_start); ++k) {
       const int64_t i = active.index[static_cast<size_t>(k)];
+      if (given) {
+        take_start(o.starts, victims, i, o.ball, active.image(k));
+        continue;
+      }
       o.ball.draw(victims.clean_of(i), key_of(o.seed, victims, i, restart), active.image(k));
     }
     for (int64_t t = 0; t < o.steps && !active.empty(); ++t) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "train/attacks/ball.h"
 #include "train/attacks/victims.h"
@@ -14,7 +15,14 @@ struct PgdOptions {
   bool random_start = true;
   int64_t restarts = 1;
   uint64_t seed = 0;
+  // In the place of the first random start: row i is where image i of the data set starts, then
+  // projected. Rows of one image's pixels; empty: none are given.
+  std::span<const float> starts = {};
 };
+
+// Puts image i's row of `starts` into x, projected. Error(kInternal) if there are too few rows.
+void take_start(std::span<const float> starts, const Victims& victims, int64_t i, const Ball& ball,
+                std::span<float> x);
 
 // Projected gradient descent on the correct class (Madry et al. 2018; spec robust-sparse-moes 4):
 //   x_0 = the clean image, or a random one of the ball;  x_{t+1} = project(x_t + step * ascent(g)),

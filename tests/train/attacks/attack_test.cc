@@ -269,8 +269,8 @@ TEST_CASE("attack: what makes no sense is refused") {
     CHECK(contains(error_of(ErrorKind::kValue, [&] { attack_pgd(model, options, v); }), "eps"));
   }
   CHECK(contains(error_of(ErrorKind::kValue, [&] { attack_noise(model, -1, 1, 0, v); }), "noise"));
-  CHECK(contains(error_of(ErrorKind::kValue, [] { train::plan_attack("apgd", {}, 0); }),
-                 "noise, fgsm or pgd"));
+  CHECK(contains(error_of(ErrorKind::kValue, [] { train::plan_attack("cw", {}, 0); }),
+                 "noise, fgsm, pgd, apgd, apgd-dlr or apgd-t"));
   std::vector<float> gradient(v.clean.size() - 1);
   CHECK(error_of(ErrorKind::kShape,
                  [&] { model.logits_and_gradient(v.clean, v.labels, gradient); }) != "no error");
