@@ -7,7 +7,8 @@ namespace train {
 namespace {
 
 // Paper: Pairwise Router Consistency, OJSP 2025. Code: its published fork of V-MoE, and where that
-// has none of its own, V-MoE's; values of the pre-training on ImageNet unless said.
+// has none of its own, V-MoE's; values of the pre-training on ImageNet unless said. Rows that name
+// Robust Experts are of that system's paper and code.
 constexpr LedgerRow kLedger[] = {
     {"model.image_size", "384", "128", "fine-tuning on CIFAR: paper IV-A; fork prc_cifar100_ft.py"},
     {"moe.dispatch", "", "\"capacity\"", "vmoe moe.py"},
@@ -31,6 +32,8 @@ constexpr LedgerRow kLedger[] = {
     {"schedule.kind", "\"cosine\"", "\"linear\"", "paper Table 1; fork prc_ilsvrc2012_full.py"},
     {"schedule.peak", "5e-4", "0.00075", "paper Table 1; fork prc_ilsvrc2012_full.py"},
     {"train.loss", "", "\"sigmoid\"", "vmoe; softmax in fine-tuning"},
+    {"adversarial.attack_mode", "", "\"train\"", "Robust Experts: eval() reaches a wrapper only"},
+    {"adversarial.drop_start", "", "true", "Robust Experts: src/models/adv_train_fast_lit.py"},
 };
 
 const LedgerRow* row_of(std::string_view key) {
