@@ -14,8 +14,10 @@ SUFFIXES = {".h", ".cuh", ".cc", ".cpp", ".cu"}
 FILE_TARGET, FILE_LIMIT, TEST_FILE_LIMIT = 400, 600, 800
 HEADER_TARGET = 150
 FUNCTION_TARGET, FUNCTION_LIMIT = 60, 100
+# Counted by themselves, and not with the folder around them.
+PARTS = ["moe/cnn"]
 # Lines of several folders together, without tests: (folders, limit).
-TOTALS = [(("engine", "nn", "moe"), 12000), (("moe",), 1500)]
+TOTALS = [(("engine", "nn", "moe", "moe/cnn"), 14000), (("moe",), 1500), (("moe/cnn",), 1500)]
 
 # Comments, literals and preprocessor lines are blanked, newlines kept, so that only braces and
 # brackets of code are left. Raw strings come before plain ones; a digit separator (1'000) is not
@@ -147,7 +149,8 @@ def main():
                 test_files.append(lines)
             else:
                 files.append(lines)
-                folder_lines[folder] = folder_lines.get(folder, 0) + lines
+                part = next((p for p in PARTS if str(path).startswith(p + "/")), folder)
+                folder_lines[part] = folder_lines.get(part, 0) + lines
                 if path.suffix in (".h", ".cuh"):
                     headers.append(lines)
             for name, first, length in functions(BLANKED.sub(blank, text)):
@@ -166,7 +169,7 @@ def main():
     report("test files", test_files)
     report("test functions", test_functions)
     print("sizes: lines by folder    " +
-          "   ".join(f"{folder} {folder_lines.get(folder, 0)}" for folder in SOURCE_FOLDERS))
+          "   ".join(f"{folder} {folder_lines.get(folder, 0)}" for folder in SOURCE_FOLDERS + PARTS))
     for folders, limit in TOTALS:
         lines = sum(folder_lines.get(folder, 0) for folder in folders)
         print(f"sizes: {'+'.join(folders)}: {lines} of {limit} lines")
