@@ -16,6 +16,15 @@ namespace nn {
 
 enum class Mode : uint8_t { kTrain, kEval };
 
+// What the layers of a model report beside their output, and are told beside their input, where
+// there are such layers: the model's own type, which they know (moe/cnn/image_moe.h).
+struct Reports {
+  Reports() = default;
+  Reports(const Reports&) = delete;
+  Reports& operator=(const Reports&) = delete;
+  virtual ~Reports() = default;
+};
+
 // Everything a forward pass needs besides its input, passed down explicitly.
 struct Forward {
   engine::Tape& tape;
@@ -30,6 +39,7 @@ struct Forward {
   uint64_t seed = 0;
   int64_t step = 0;
   std::span<const int64_t> sample_ids = {};
+  Reports* reports = nullptr;
 };
 
 // One tensor a layer owns; views into the model's ParamStore.
