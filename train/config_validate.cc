@@ -22,6 +22,15 @@ void validate_model(const Config& c) {
     require(c.moe.layers == "none", "moe.layers = \"", c.moe.layers,
             "\" names blocks of a vision transformer, but model.kind is ", m.kind,
             ": set moe.layers=none");
+    require(!c.data.two_view, "data.two_view = true is for pairs of patches, but model.kind is ",
+            m.kind, ": set data.two_view=false");
+    // Batch norm needs two values of each channel; the last stage is the smallest.
+    const int64_t shrinks = m.stem == "small" ? 8 : 32;
+    const int64_t side = (m.image_size + shrinks - 1) / shrinks;
+    const int64_t views = c.train.micro_batch > 0 ? c.train.micro_batch : c.train.batch;
+    require(views * side * side >= 2, c.train.micro_batch > 0 ? "train.micro_batch" : "train.batch",
+            " = 1 leaves batch norm one pixel of model.image_size = ", m.image_size,
+            " in the last stage, which has no variance: take 2 or more");
     return;
   }
   require(m.image_size % m.patch == 0, "model.image_size = ", m.image_size,

@@ -50,28 +50,32 @@ PerImage elements(const moe::VmoeConfig& c) {
   return out;
 }
 
-// Elements of one image: of MoE layers without masks, and of all.
+// Elements of one image: of MoE layers without masks, of all, and of gradients.
 struct Activations {
-  double moe, all;
+  double moe, kept, gradients;
 };
 
 Activations vit_activations(const moe::VmoeConfig& c) {
   const PerImage per = elements(c);
   const auto moe_layers = static_cast<double>(c.moe_layers.size());
   const auto layers = static_cast<double>(c.vit.layers);
-  return {moe_layers * per.moe, moe_layers * (per.moe + per.mask) +
-                                    layers * (per.attention + per.skipped) + per.stem +
-                                    (layers - moe_layers) * per.dense + per.widest_gradient};
+  return {moe_layers * per.moe,
+          moe_layers * (per.moe + per.mask) + layers * (per.attention + per.skipped) + per.stem +
+              (layers - moe_layers) * per.dense,
+          per.widest_gradient};
 }
 
 Activations resnet_activations(const Config& config) {
-  const int64_t side = config.model.image_size;
-  const nn::Cost cost = nn::Resnet(resnet_config(config)).cost({side, side});
-  // Gradients of the widest place are three: into and out of a norm, and of a shortcut. Most
-  // numbers are in the first stage.
-  const int64_t stem = config.model.stem == "small" ? side * side : side * side / 4;
-  return {0, static_cast<double>(cost.kept + 3 * config.model.first_width * stem +
-                                 config.model.channels * side * side)};
+  const nn::ResnetConfig c = resnet_config(config);
+  const int64_t side = config.model.image_size, pixels = side * side;
+  const nn::Cost cost = nn::Resnet(c).cost({side, side});
+  // The first stage is the widest; into and out of a norm, and of a shortcut.
+  const int64_t first = c.first_width * (c.bottleneck ? 4 : 1);
+  const int64_t stage = c.small_inputs ? pixels : pixels / 16;
+  const int64_t pooled = c.small_inputs ? 0 : stage * c.first_width * 5 / 4;
+  const int64_t stem = c.small_inputs ? 0 : 2 * c.first_width * pixels / 4;
+  return {0, static_cast<double>(cost.kept + c.channels * pixels + pooled),
+          static_cast<double>(std::max(4 * first * stage, stem))};
 }
 
 }  // namespace
@@ -90,10 +94,12 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const Activations per =
       is_vit(config) ? vit_activations(vmoe_config(config)) : resnet_activations(config);
   plan.moe = bytes(images * per.moe);
-  // An attack keeps a pass of its own, and its images four times.
+  // An attack keeps a pass of its own, and its images six times.
+  const double step = per.kept + per.gradients;
   const bool attacks = config.adversarial.kind != "none";
   plan.activations =
-      bytes(images * ((attacks ? 2 * per.all + 4 * pixels : per.all) + (mixes ? pixels : 0)));
+      bytes(images * ((attacks ? 2 * step + 6 * pixels : step) + (mixes ? pixels : 0)));
+  plan.evaluation = bytes(static_cast<double>(config.eval.batch) * per.kept);
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) * pixels);
   return plan;
@@ -105,7 +111,7 @@ std::string MemoryPlan::text() const {
       << mib(gradients) << " + optimizer " << mib(optimizer);
   if (ema > 0) out << " + averaged weights " << mib(ema);
   out << " + activations " << mib(activations) << " (MoE " << mib(moe) << ") + batches "
-      << mib(batches);
+      << mib(batches) << " + evaluation " << mib(evaluation);
   return out.str();
 }
 
@@ -127,9 +133,10 @@ int64_t available_memory() {
 }
 
 void check_fits(const MemoryPlan& plan, int64_t available) {
-  engine::check(available == 0 || plan.total() <= available, engine::ErrorKind::kValue, plan.text(),
-                "; that does not fit into the ", mib(available),
-                " available: set train.micro_batch (views at a time) or a smaller model");
+  engine::check(
+      available == 0 || plan.total() <= available, engine::ErrorKind::kValue, plan.text(),
+      "; that does not fit into the ", mib(available),
+      " available: set train.micro_batch (views at a time), eval.batch or a smaller model");
 }
 
 }  // namespace train

@@ -17,7 +17,10 @@ struct MemoryPlan {
   int64_t activations = 0;  // of one micro-batch, everything backward needs
   int64_t moe = 0;          // the part of activations that MoE layers take
   int64_t batches = 0;      // the loader's ring
-  int64_t total() const { return weights + gradients + optimizer + ema + activations + batches; }
+  int64_t evaluation = 0;   // activations of eval.batch images, which stay beside those of training
+  int64_t total() const {
+    return weights + gradients + optimizer + ema + activations + batches + evaluation;
+  }
   std::string text() const;  // a few lines for a person
 };
 MemoryPlan plan_memory(const Config& config, int64_t parameters);

@@ -75,8 +75,13 @@ Tensor TrainStep::attacked(const data::Batch& batch, int64_t step, int64_t begin
                            std::span<const int64_t> ids) {
   const auto count = static_cast<int64_t>(ids.size());
   const Tensor labels = labels_of(batch).rows(begin, begin + count);
-  return adversary_->perturb(pixels_of(batch, config_).rows(begin, begin + count),
-                             {labels.data<const int32_t>(), ids.size()}, step, ids);
+  try {
+    return adversary_->perturb(pixels_of(batch, config_).rows(begin, begin + count),
+                               {labels.data<const int32_t>(), ids.size()}, step, ids);
+  } catch (const engine::Error& error) {
+    engine::fail(error.kind(), "step ", step + 1, ": ", error.message(),
+                 "; try a lower schedule.peak or optimizer.clip = 1");
+  }
 }
 
 void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end) {

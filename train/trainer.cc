@@ -164,8 +164,10 @@ void Trainer::start() {
               std::string(engine::kernels::bf16_method()));
   }
   if (config_.train.micro_batch > 0 && config_.train.micro_batch < config_.train.batch) {
-    log_.line("balance losses, PRC and routing groups are per micro-batch of " +
-              std::to_string(config_.train.micro_batch) + " views");
+    log_.line((is_vit(config_) ? "balance losses, PRC and routing groups are"
+                               : "batch norms' statistics are") +
+              std::string(" per micro-batch of ") + std::to_string(config_.train.micro_batch) +
+              " views");
   }
 }
 

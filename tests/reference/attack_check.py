@@ -118,7 +118,7 @@ def apgd(attack, start, steps):
     at_check = best_loss.clone()
     step = torch.full((len(x), 1, 1, 1), 2 * attack.eps)
     history = [torch.zeros_like(loss)]
-    oscillated = torch.ones(len(x), dtype=torch.bool)
+    halved = torch.ones(len(x), dtype=torch.bool)
     window, since = max(int(.22 * steps), 1), 0
     for i in range(steps):
         z = attack.project(x + step * g.sign())
@@ -134,11 +134,10 @@ def apgd(attack, start, steps):
             continue
         rises = sum((history[j] > history[j - 1]).int()
                     for j in range(len(history) - window, len(history)))
-        now = rises <= .75 * window
-        halve = now | (~oscillated & (at_check >= best_loss))
-        oscillated, at_check, since = now, best_loss.clone(), 0
-        step[halve] /= 2
-        x[halve], g[halve] = best[halve], best_g[halve]
+        halved = (rises <= .75 * window) | (~halved & (at_check >= best_loss))
+        at_check, since = best_loss.clone(), 0
+        step[halved] /= 2
+        x[halved], g[halved] = best[halved], best_g[halved]
         window = max(window - max(int(.03 * steps), 1), max(int(.06 * steps), 1))
     return attack.least
 

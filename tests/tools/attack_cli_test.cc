@@ -111,6 +111,10 @@ TEST_CASE("attack: images are saved, and starts are taken from a file") {
               {"9 starts", "10 images"});
   check_fails(attack + "--starts " + file, 1, {"there is no tensor starts", "(n, 3, 16, 16)"});
   check_fails(attack + "--starts " + (folder / "none"), 1, {"none"});
+  train::write_safetensors(
+      starts, std::vector<train::NamedTensor>{{"starts", engine::test::view(clean, {6912})}});
+  check_fails(attack + "--starts " + starts, 1, {"starts is (6912)", "(n, 3, 16, 16)"});
+  CHECK(run(attack + "--norm l2 --eps 1e300 --attack pgd,apgd").status == 0);
   check_fails(attack + "--save " + (folder / "no/such/file"), 1, {"cannot write"});
   check_fails(attack + "--save " + run_folder + "/checkpoints/x", 1, {"checkpoint"});
 }

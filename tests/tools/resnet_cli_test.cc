@@ -115,7 +115,10 @@ TEST_CASE("resnet: what has no meaning for it is refused in one line") {
   const std::string out = folder / "run";
   check_fails(small(out, "--set moe.layers=1"), 1, {"moe.layers", "resnet18"});
   check_fails(small(out, "--set model.kind=resnet7"), 1, {"model.kind", "resnet18"});
-  check_fails(small(out, "--set prc.form=paper --set data.two_view=true"), 1, {"prc.form"});
+  check_fails(small(out, "--set prc.form=paper --set data.two_view=true"), 1, {"data.two_view"});
+  const Result diverged = run(small(out, "--set adversarial.kind=pgd --set schedule.peak=1e30"));
+  CHECK(diverged.status == 1);
+  CHECK(contains(diverged.out, "try a lower schedule.peak"));
   REQUIRE(run(small(out)).status == 0);
   check_fails("audit --checkpoint " + out + kData, 1, {"no MoE layers"});
   check_fails("report --run " + out + " --out " + (folder / "r.html"), 1, {"no MoE layers"});

@@ -43,6 +43,10 @@ TEST_CASE("memory_plan: activations are what a step takes, to 15 %" *
   for (const Settings& more :
        {Settings{"moe.layers=1,3", "moe.experts=8"},
         Settings{"moe.layers=none", "train.micro_batch=16"},
+        Settings{"model.kind=resnet18", "moe.layers=none", "model.first_width=8"},
+        Settings{"model.kind=resnet50", "moe.layers=none", "model.first_width=8"},
+        Settings{"model.kind=resnet50", "moe.layers=none", "model.first_width=8",
+                 "model.stem=imagenet", "model.image_size=64"},
         Settings{"moe.layers=0,1,2,3", "moe.chooser=soft", "moe.capacity_factor=1",
                  "moe.importance_weight=0", "moe.load_weight=0"},
         Settings{"moe.layers=0,1,2,3", "data.two_view=true", "prc.form=paper", "model.width=96",
@@ -83,7 +87,7 @@ TEST_CASE("memory_plan: slabs are exact") {
   CHECK(plan.ema == 0);
   CHECK(plan.moe == 0);
   CHECK(plan.batches == 4 * 64 * 3 * 32 * 32 * 4);
-  CHECK(plan.total() == 16'000 + plan.activations + plan.batches);
+  CHECK(plan.total() == 16'000 + plan.activations + plan.batches + plan.evaluation);
   const int64_t activations = plan.activations;
   config.optimizer.name = "sgd";
   config.train.ema = 0.9;
@@ -103,15 +107,16 @@ TEST_CASE("memory_plan: what does not fit is refused with the arithmetic") {
   plan.activations = 100 * kMiB + kMiB / 2;
   plan.moe = 30 * kMiB;
   plan.batches = 2 * kMiB;
+  plan.evaluation = 5 * kMiB;
   CHECK_NOTHROW(train::check_fits(plan, 0));
   CHECK_NOTHROW(train::check_fits(plan, plan.total()));
   const std::string message = train::test::error_of(
       engine::ErrorKind::kValue, [&] { train::check_fits(plan, plan.total() - 1); });
   CAPTURE(message);
   for (const char* part :
-       {"152.5 MiB = ", "weights 10.0 MiB", "gradients 10.0 MiB", "optimizer 20.0 MiB",
+       {"157.5 MiB = ", "weights 10.0 MiB", "gradients 10.0 MiB", "optimizer 20.0 MiB",
         "averaged weights 10.0 MiB", "activations 100.5 MiB", "MoE 30.0 MiB", "batches 2.0 MiB",
-        "152.5 MiB available", "train.micro_batch"}) {
+        "evaluation 5.0 MiB", "157.5 MiB available", "train.micro_batch", "eval.batch"}) {
     CHECK_MESSAGE(contains(message, part), part);
   }
   CHECK(message.find('\n') == std::string::npos);

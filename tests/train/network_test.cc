@@ -55,6 +55,16 @@ TEST_CASE("network: what is asked of the other kind is refused in one line") {
           resnet("model.kind=resnet19");
         }).is(ErrorKind::kValue, {"model.kind", "resnet19", "resnet18"}));
   train::validate(resnet("model.image_size=30"));  // patches are no concern of it
+  CHECK(caught([] {
+          train::validate(resnet("data.two_view=true"));
+        }).is(ErrorKind::kValue, {"data.two_view", "resnet18"}));
+  CHECK(caught([] {
+          train::validate(resnet("train.batch=1 model.stem=imagenet"));
+        }).is(ErrorKind::kValue, {"train.batch = 1", "variance"}));
+  CHECK(caught([] {
+          train::validate(resnet("train.batch=4 train.micro_batch=1 model.image_size=8"));
+        }).is(ErrorKind::kValue, {"train.micro_batch = 1", "model.image_size = 8"}));
+  train::validate(resnet("train.batch=1"));  // 4 x 4 pixels are left
 }
 
 TEST_CASE("network: the memory plan of a residual network is near what its steps take") {
@@ -63,6 +73,7 @@ TEST_CASE("network: the memory plan of a residual network is near what its steps
   const train::MemoryPlan plan = train::plan_memory(config, train::count_parameters(config));
   const double stages = 2 * (5 * 65536 + 5 * 32768 + 5 * 16384 + 5 * 8192);
   CHECK(plan.weights == 4 * 11'173'962);
-  CHECK(plan.activations == doctest::Approx(400 * (stages + 3 * 65536 + 3072)).epsilon(1e-6));
+  CHECK(plan.activations == doctest::Approx(400 * (stages + 4 * 65536 + 3072)).epsilon(1e-6));
+  CHECK(plan.evaluation == doctest::Approx(4 * 256 * (stages + 3072)).epsilon(1e-6));
   CHECK(plan.moe == 0);
 }

@@ -39,10 +39,12 @@ TEST_CASE("torchvision: an element of a convolution and of the classifier") {
   // (N=2, C=3, 2, 2) counted in torchvision's order.
   SourceTensor conv{{2, 3, 2, 2}, {}}, fc{{2, 3}, {0, 1, 2, 3, 4, 5}}, bias{{2}, {7, 8}};
   for (int i = 0; i < 24; ++i) conv.values.push_back(static_cast<float>(i));
-  const SourceTensors theirs = {{"conv1.weight", conv}, {"fc.weight", fc}, {"fc.bias", bias}};
+  const SourceTensors theirs = {
+      {"layer2.0.conv1.weight", conv}, {"fc.weight", fc}, {"fc.bias", bias}};
   CHECK(train::has_torchvision_layout(theirs));
   const SourceTensors ours = train::from_torchvision(theirs);
-  const SourceTensor& turned = ours.at("conv1.weight");
+  CHECK_FALSE(train::has_torchvision_layout(ours));
+  const SourceTensor& turned = ours.at("layer2.0.conv1.weight");
   CHECK(turned.shape == Shape{2, 2, 3, 2});
   for (int n = 0; n < 2; ++n) {
     for (int c = 0; c < 3; ++c) {
@@ -60,13 +62,15 @@ TEST_CASE("torchvision: an element of a convolution and of the classifier") {
 }
 
 TEST_CASE("torchvision: there and back, and our own layout is not taken for torchvision's") {
-  for (const char* kind : {"resnet18", "resnet50"}) {
+  for (const char* kind : {"resnet18", "resnet50", "resnet34"}) {
     CAPTURE(std::string(kind));
-    const train::Model model(narrow(kind), false);
+    train::Config config = narrow(kind);
+    if (config.model.kind == "resnet34") config.model.channels = 4;  // as many as conv1 makes
+    const train::Model model(config, false);
     const SourceTensors ours = weights_of(model), theirs = train::to_torchvision(ours);
     CHECK(train::has_torchvision_layout(theirs));
     CHECK_FALSE(train::has_torchvision_layout(ours));
-    CHECK(theirs.at("conv1.weight").shape == Shape{4, 3, 3, 3});
+    CHECK(theirs.at("conv1.weight").shape == Shape{4, config.model.channels, 3, 3});
     const SourceTensors back = train::from_torchvision(theirs);
     CHECK(back.size() == ours.size());
     for (const auto& entry : ours) {

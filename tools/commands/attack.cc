@@ -57,7 +57,12 @@ std::vector<float> starts_of(const Options& options, const train::Config& config
   const int64_t size = config.model.image_size, channels = config.model.channels;
   engine::check(entry != nullptr, engine::ErrorKind::kFormat, path,
                 ": there is no tensor starts, (n, ", channels, ", ", size, ", ", size, ") f32");
+  // Before anything of its size is asked of the system.
   const int64_t n = entry->shape.rank() > 0 ? entry->shape[0] : 0;
+  engine::check(entry->shape == engine::Shape{n, channels, size, size} &&
+                    entry->dtype == engine::Dtype::kF32 && entry->foreign.empty(),
+                engine::ErrorKind::kFormat, path, ": starts is ", entry->shape, ", expected (n, ",
+                channels, ", ", size, ", ", size, ") f32");
   starts.resize(static_cast<size_t>(n * channels * size * size));
   file.read("starts", engine::Tensor(starts.data(), {n, channels, size, size}, engine::Dtype::kF32,
                                      engine::Device::kCpu));

@@ -42,9 +42,12 @@ Tensor Adversary::perturb(const Tensor& images, std::span<const int32_t> labels,
     ball_.draw(part(clean_, i), key, part(x_, i));
   });
   const bool as_trained = config_.adversarial.attack_mode == "train";
-  model_.set_pass({as_trained ? nn::Mode::kTrain : nn::Mode::kEval, seed, step, sample_ids});
   const bool drops_start = config_.adversarial.kind == "fast" && config_.adversarial.drop_start;
   for (int64_t t = 0; t < steps_; ++t) {
+    // Each pass has noise and masks of its own, none of them those of the training pass.
+    const uint64_t own =
+        engine::RngKey(seed, engine::Purpose::kAttack).with(static_cast<uint64_t>(t)).value();
+    model_.set_pass({as_trained ? nn::Mode::kTrain : nn::Mode::kEval, own, step, sample_ids});
     model_.logits_and_gradient(x_, labels, gradient_);
     if (drops_start) x_ = clean_;
     each([&](int64_t i) {

@@ -20,9 +20,9 @@ namespace train {
 //
 // in [0, 1] pixels with normalisation inside the model. attack_mode "eval": running statistics, no
 // router noise, no dropout. "train", as published: the network as in training, with the batch's
-// statistics, noise and training capacity; every pass moves running statistics. Starts are
-// keyed by (seed, step, place of the image in the step), so micro-batches draw what one batch
-// would.
+// statistics, noise and training capacity; every pass moves running statistics and draws noise of
+// its own. Starts are keyed by (seed, step, place of the image in the step), so micro-batches draw
+// what one batch would.
 class Adversary {
  public:
   Adversary(const Config& config, const Network& network);

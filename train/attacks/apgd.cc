@@ -29,7 +29,7 @@ struct Track {
   std::vector<float> before, best, best_gradient;  // x_{i-1}; where the loss was largest
   std::vector<double> losses;                      // after each step; [0] is 0, as published
   double best_loss = 0, best_at_check = 0, step = 0;
-  bool oscillated = true;  // at the last check
+  bool halved = true;  // at the last check
   int32_t target = 0;
 };
 
@@ -57,7 +57,7 @@ class Run {
       Track& t = track(k);
       t.best_loss = t.best_at_check = losses_[static_cast<size_t>(k)];
       t.losses = {0};
-      t.step = 2 * o_.ball.eps;
+      t.step = 2 * o_.ball.reach(active_.image(k).size());
       remember_best(k);
     });
     ApgdWindow window(o_.steps);
@@ -105,7 +105,7 @@ class Run {
     }
     if (!linf) size = std::sqrt(size);
     for (size_t p = 0; p < x.size(); ++p) {
-      x[p] = static_cast<float>(double{x[p]} + o_.ball.eps * direction[p] / size);
+      x[p] = static_cast<float>(double{x[p]} + o_.ball.reach(x.size()) * direction[p] / size);
     }
     o_.ball.project(clean(k), x);
   }
@@ -166,10 +166,10 @@ class Run {
       rises += t.losses[i] > t.losses[i - 1] ? 1 : 0;
     }
     const bool oscillates = static_cast<double>(rises) <= 0.75 * static_cast<double>(window);
-    const bool stuck = !t.oscillated && t.best_at_check >= t.best_loss;
-    t.oscillated = oscillates;
+    const bool stuck = !t.halved && t.best_at_check >= t.best_loss;
+    t.halved = oscillates || stuck;
     t.best_at_check = t.best_loss;
-    if (!oscillates && !stuck) return;
+    if (!t.halved) return;
     t.step /= 2;
     std::ranges::copy(t.best, active_.image(k).begin());
     std::ranges::copy(t.best_gradient, active_.gradient.begin() + k * victims_.pixels());

@@ -28,10 +28,10 @@ struct ApgdOptions {
 //
 // After windows of max(0.22 T, 1) steps, each next one shorter by max(0.03 T, 1) down to
 // max(0.06 T, 1), numbers rounded down, an image's step is halved and it goes back to its best
-// point, if at most 75 % of the window's steps raised its loss or if it was not found oscillating
-// at the last check and its best loss has not improved since. A victim that is misclassified at any
-// x_i is broken there and left alone; the others end as their best image. Numbers of image i are
-// keyed by (seed, its place in the data set, restart or target).
+// point, if at most 75 % of the window's steps raised its loss, or if its step was not halved at
+// the last check (at first it counts as halved) and its best loss has not improved since. A victim
+// that is misclassified at any x_i is broken there and left alone; the others end as their best
+// image. Numbers of image i are keyed by (seed, its place in the data set, restart or target).
 // Error(kValue) for sizes that make no sense, and for fewer classes than the loss needs.
 void attack_apgd(AttackedModel& model, const ApgdOptions& options, Victims& victims);
 

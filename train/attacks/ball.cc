@@ -19,6 +19,12 @@ float ceil_float(double x) {
   return double{near} < x ? std::nextafter(near, kInfinity) : near;
 }
 
+// A distance that is not beyond twice the pixel range, which nobody could tell from it: so that no
+// float overflows.
+double within_pixels(double distance, size_t pixels) {
+  return std::min(distance, 2 * std::sqrt(static_cast<double>(pixels)));
+}
+
 double length(std::span<const float> clean, std::span<const float> x) {
   double square = 0;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -57,7 +63,8 @@ void Ball::draw(std::span<const float> clean, const engine::RngKey& key, std::sp
   } else {
     double square = 0;
     for (size_t i = 0; i < x.size(); ++i) square += std::pow(key.normal(i), 2);
-    const double radius = eps * std::pow(key.uniform(x.size()), 1 / static_cast<double>(x.size()));
+    const double radius = within_pixels(eps, x.size()) *
+                          std::pow(key.uniform(x.size()), 1 / static_cast<double>(x.size()));
     for (size_t i = 0; i < x.size(); ++i) {
       x[i] = static_cast<float>(double{clean[i]} + radius / std::sqrt(square) * key.normal(i));
     }
@@ -75,13 +82,15 @@ void Ball::ascend(std::span<const float> clean, std::span<const float> gradient,
   } else {
     double square = 0;
     for (const float g : gradient) square += double{g} * double{g};
-    const double scale = square > 0 ? length / std::sqrt(square) : 0;
+    const double scale = square > 0 ? within_pixels(length, x.size()) / std::sqrt(square) : 0;
     for (size_t i = 0; i < x.size(); ++i) {
       x[i] = static_cast<float>(double{x[i]} + scale * double{gradient[i]});
     }
   }
   project(clean, x);
 }
+
+double Ball::reach(size_t pixels) const { return within_pixels(eps, pixels); }
 
 double Ball::distance(std::span<const float> clean, std::span<const float> x) const {
   if (norm == Norm::kL2) return length(clean, x);

@@ -28,6 +28,9 @@ struct Ball {
   // gradient, or the gradient divided by its norm (no step where it is 0).
   void ascend(std::span<const float> clean, std::span<const float> gradient, double length,
               std::span<float> x) const;
+  // eps, or where that is more, twice the length of the pixel range, which nobody could tell from
+  // it: a length that overflows no float.
+  double reach(size_t pixels) const;
   // |x - clean| in f64.
   double distance(std::span<const float> clean, std::span<const float> x) const;
   // Within eps, but for the rounding of f64 (1e-9 relative), and all pixels in [0, 1].

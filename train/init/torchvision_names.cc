@@ -38,9 +38,10 @@ SourceTensors all_turned(const SourceTensors& tensors, bool to_ours) {
 }  // namespace
 
 bool has_torchvision_layout(const SourceTensors& tensors) {
-  const auto first = tensors.find("conv1.weight");
-  if (first == tensors.end() || tensors.count("fc.weight") == 0) return false;
-  const Shape& s = first->second.shape;
+  // Its two numbers of channels always differ, so that it cannot look like both.
+  const auto found = tensors.find("layer2.0.conv1.weight");
+  if (found == tensors.end()) return false;
+  const Shape& s = found->second.shape;
   return s.rank() == 4 && s[2] == s[3] && s[0] != s[1];
 }
 

@@ -12,7 +12,7 @@ namespace train {
 //
 // and each batch norm has an integer num_batches_tracked, which nothing here needs.
 
-// Whether these are such tensors, in that layout: seen by the first convolution.
+// Whether these are such tensors, in that layout: seen by layer2.0.conv1.
 bool has_torchvision_layout(const SourceTensors& tensors);
 
 // The same weights in our layout, and back; what is no matrix and no convolution stays as it is.

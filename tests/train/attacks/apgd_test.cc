@@ -128,13 +128,12 @@ std::vector<float> naive_apgd(AttackedModel& model, const Victims& v, int64_t im
     for (int64_t j = i + 2 - k; j <= i + 1; ++j) {
       rises += losses[static_cast<size_t>(j)] > losses[static_cast<size_t>(j - 1)] ? 1 : 0;
     }
-    const bool oscillates = double(rises) <= 0.75 * double(k);
-    if (oscillates || (!reduced && last_best >= best_loss)) {
+    reduced = double(rises) <= 0.75 * double(k) || (!reduced && last_best >= best_loss);
+    if (reduced) {
       step /= 2;
       x = best;
       gradient = best_gradient;
     }
-    reduced = oscillates;
     last_best = best_loss;
     counter = 0;
     k = std::max(k - shrink, least);
