@@ -97,6 +97,7 @@ Tensor Tape::target_zeroed(const Tensor& x) {
 bool Tape::pass_grad(const Tensor& x, const Tensor& dy) {
   check(x.tape() == this && x.slot() >= 0, ErrorKind::kInternal,
         "gradient of an input that wants none");
+  if (dy.slot() < 0) return false;
   Slot& to = slots_[x.slot()];
   Slot& from = slots_[dy.slot()];
   if (to.written || !from.owned) return false;

@@ -89,6 +89,7 @@ class Tape {
   // For ops with dx = dy (residual, reshape): hands dy's memory over as dx without a copy.
   // False if that cannot be (x already has a gradient, or dy was handed over before): then
   // add dy to target(x). Must be the last thing a backward does with dy.
+  // False too for a dy that is no output's gradient (memory of the backward's own).
   bool pass_grad(const Tensor& x, const Tensor& dy);
 
   // Memory of dy's shape for a backward that transforms dy before using it: dy itself where

@@ -1,8 +1,8 @@
 #include "engine/ops/batch_norm.h"
 
 #include "engine/ops/batch_norm_kernels.h"
-#include "engine/ops/linear_kernels.h"
 #include "engine/ops/pointwise_kernels.h"
+#include "engine/ops/residual.h"
 
 namespace engine {
 namespace {
@@ -39,16 +39,6 @@ void check_statistics(const char* op, const RunningStatistics& s, const Tensor& 
   const Shape row{x.shape()[-1]};
   check(s.mean.shape() == row && s.var.shape() == row, ErrorKind::kShape, op,
         ": expected running statistics of ", row, ", got ", s.mean.shape(), " and ", s.var.shape());
-}
-
-// dresidual = g: handed over where it is the output's own gradient and can be.
-void give_residual(const Tensor& residual, const Tensor& g, Tape& tape) {
-  if (!residual.defined() || !tape.wants_grad(residual)) return;
-  if (g.slot() >= 0 && tape.pass_grad(residual, g)) return;
-  const Tensor dresidual = tape.target_zeroed(residual);
-  dispatch_cpu(g, [&]<class T>(auto backend) {
-    kernels::add_into(backend, g.data<const T>(), dresidual.data<T>(), g.numel());
-  });
 }
 
 void norm_backward(const Norm& norm, const Tensor& dy, Tape& tape) {

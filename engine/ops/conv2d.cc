@@ -1,5 +1,6 @@
 #include "engine/ops/conv2d.h"
 
+#include <algorithm>
 #include <array>
 
 #include "engine/gemm/window_product.h"

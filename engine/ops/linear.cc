@@ -4,6 +4,7 @@
 
 #include "engine/gemm/gemm.h"
 #include "engine/ops/linear_kernels.h"
+#include "engine/ops/residual.h"
 
 namespace engine {
 namespace {
@@ -44,14 +45,6 @@ Tensor through_gelu(const Tensor& dy, const Tensor& z, const LinearOptions& opti
                            options.form);
   });
   return dz;
-}
-
-void give_residual(const Tensor& residual, const Tensor& dy, Tape& tape) {
-  if (!residual.defined() || !tape.wants_grad(residual) || tape.pass_grad(residual, dy)) return;
-  const Tensor dresidual = tape.target_zeroed(residual);
-  dispatch_cpu(dy, [&]<class T>(auto backend) {
-    kernels::add_into(backend, dy.data<const T>(), dresidual.data<T>(), dy.numel());
-  });
 }
 
 }  // namespace

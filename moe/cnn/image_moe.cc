@@ -105,7 +105,7 @@ void ImageMoe::add_cost(nn::PictureSize& size, nn::Cost& cost) const {
   experts_[0]->add_cost(size, one);
   cost.active += config_.top_k * one.active;
   cost.all += config_.experts * one.all;
-  // Images are gathered and their outputs put together and combined: three times the output.
+  // What is gathered, put together and combined comes to no more than what an expert keeps.
   cost.kept += config_.top_k * (one.kept + one.kept);
 }
 
