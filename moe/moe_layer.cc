@@ -72,11 +72,13 @@ Tensor MoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& residual
   const Tensor flat = engine::reshape(x, {n, width_});
   router_.forward(f, flat, random, routing);
 
-  const DispatchPlan plan = give_out(f.tape, routing, train);
+  const bool ordered = follow_order(f, routing);
+  const DispatchPlan plan = ordered ? make_plan(f.tape, routing.chosen, routing.experts, 0, n)
+                                    : give_out(f.tape, routing, train);
   routing.expert = plan.expert_of;
   routing.offset = plan.offset;
   routing.dropped = plan.dropped;
-  routing.weight = engine::pick(routing.gates, plan.expert_of);
+  if (!ordered) routing.weight = engine::pick(routing.gates, plan.expert_of);
 
   Tensor xs = engine::gather_rows(flat, plan.map);
   if (config_.bf16_dispatch) xs = engine::round_bf16(xs);

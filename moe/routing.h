@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/core/tensor.h"
+#include "nn/module.h"
 
 namespace moe {
 
@@ -40,9 +41,27 @@ struct Routing {
 
 // What a forward pass of a model returns; reused from step to step. `routings` has one entry per
 // MoE layer, in order, valid while the step's arena is.
-struct ModelOutput {
+struct ModelOutput final : nn::Reports {
   engine::Tensor logits;  // (B, classes)
   std::vector<Routing> routings;
+  std::vector<std::vector<engine::Tensor>> parts;  // by layer: memory of moe/cnn/image_moe.h
 };
+
+// What a caller wants of an MoE layer in a pass in the place of its own choice. The router is still
+// computed and reported, but nothing depends on it.
+struct LayerOrder {
+  int64_t layer = 0;    // as in Routing
+  int64_t expert = -1;  // this one alone takes every token, with weight 1; -1: as chosen
+  // (N, K) i32 and (N, K): choices and weights of another pass, constants. No capacity.
+  engine::Tensor chosen = {}, weight = {};
+};
+struct RoutingOrders final : nn::Orders {
+  std::vector<LayerOrder> layers;
+};
+
+// Fills top_k, chosen and weight of `r`, whose layer, images, tokens and experts are set, as
+// f.orders has it for that layer; false if it says nothing of it. Error(kValue) for an expert that
+// the layer does not have, Error(kShape) for choices of other tokens.
+bool follow_order(nn::Forward& f, Routing& r);
 
 }  // namespace moe

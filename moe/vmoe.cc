@@ -99,20 +99,27 @@ void Vmoe::visit(nn::ParamVisitor& v) {
   v.child("head", head_);
 }
 
-int64_t multiply_adds_per_image(const VmoeConfig& config) {
+nn::Cost cost_per_image(const VmoeConfig& config) {
   const nn::VitConfig& c = config.vit;
   const int64_t t = c.tokens(), d = c.width;
   const int64_t attention = 4 * d * d + 2 * t * d, mlp = 2 * d * c.mlp;
   const int64_t moe_layers = static_cast<int64_t>(config.moe_layers.size());
-  int64_t moe = t * (slots_per_token(config.moe) * mlp + d * config.moe.experts);
+  nn::Cost cost;
+  cost.active = c.patches() * c.patch * c.patch * c.channels * d +
+                t * (c.layers * attention + (c.layers - moe_layers) * mlp) + d * c.classes +
+                (c.pre_logits ? d * d : 0);
+  cost.all = cost.active;
   if (config.moe.chooser == Chooser::kSoft && moe_layers > 0) {
-    // the experts; logits, mixtures in and mixtures out
-    moe = config.moe.experts * soft_slots(config.moe, t) * (mlp + 3 * t * d);
+    const int64_t slots = config.moe.experts * soft_slots(config.moe, t);
+    cost.active += moe_layers * slots * mlp;
+    cost.all += moe_layers * slots * mlp;
+    cost.routers = moe_layers * slots * 3 * t * d;  // logits, mixtures in and mixtures out
+  } else {
+    cost.active += moe_layers * t * slots_per_token(config.moe) * mlp;
+    cost.all += moe_layers * t * config.moe.experts * mlp;
+    cost.routers = moe_layers * t * d * config.moe.experts;
   }
-  const int64_t blocks =
-      t * (c.layers * attention + (c.layers - moe_layers) * mlp) + moe_layers * moe;
-  const int64_t stem = c.patches() * c.patch * c.patch * c.channels * d;
-  return stem + blocks + d * c.classes + (c.pre_logits ? d * d : 0);
+  return cost;
 }
 
 }  // namespace moe

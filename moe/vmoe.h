@@ -8,6 +8,7 @@
 
 #include "moe/moe_layer.h"
 #include "moe/soft_moe.h"
+#include "nn/layer.h"
 #include "nn/stochastic_depth.h"
 #include "nn/vit.h"
 
@@ -58,8 +59,8 @@ class Vmoe {
   nn::VitHead head_;
 };
 
-// Multiply-adds of one forward pass of one image (products only): K experts a token, or
-// what all slots of a Soft MoE layer cost.
-int64_t multiply_adds_per_image(const VmoeConfig& config);
+// Multiply-adds of one forward pass of one image (products only): K experts a token, or what all
+// slots of a Soft MoE layer cost, whose mixing counts as choosing. `kept` is not filled.
+nn::Cost cost_per_image(const VmoeConfig& config);
 
 }  // namespace moe

@@ -16,6 +16,8 @@ struct Cost {
   int64_t all = 0;      // if it went through every expert
   int64_t routers = 0;  // spent on choosing
   int64_t kept = 0;     // not multiply-adds: numbers that backward needs, in training
+
+  int64_t done() const { return active + routers; }  // for one image
 };
 
 // A layer that a network holds without knowing which: of convolutions and blocks of convolutional

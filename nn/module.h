@@ -16,13 +16,19 @@ namespace nn {
 
 enum class Mode : uint8_t { kTrain, kEval };
 
-// What the layers of a model report beside their output, and are told beside their input, where
-// there are such layers: the model's own type, which they know (moe/cnn/image_moe.h).
+// What the layers of a model report beside their output, and what a caller orders them to do beside
+// their input, where there are such layers: types of their own (moe/routing.h).
 struct Reports {
   Reports() = default;
   Reports(const Reports&) = delete;
   Reports& operator=(const Reports&) = delete;
   virtual ~Reports() = default;
+};
+struct Orders {
+  Orders() = default;
+  Orders(const Orders&) = delete;
+  Orders& operator=(const Orders&) = delete;
+  virtual ~Orders() = default;
 };
 
 // Everything a forward pass needs besides its input, passed down explicitly.
@@ -40,6 +46,7 @@ struct Forward {
   int64_t step = 0;
   std::span<const int64_t> sample_ids = {};
   Reports* reports = nullptr;
+  const Orders* orders = nullptr;
 };
 
 // One tensor a layer owns; views into the model's ParamStore.

@@ -17,7 +17,7 @@ FUNCTION_TARGET, FUNCTION_LIMIT = 60, 100
 # Counted by themselves, and not with the folder around them.
 PARTS = ["moe/cnn"]
 # Lines of several folders together, without tests: (folders, limit).
-TOTALS = [(("engine", "nn", "moe", "moe/cnn"), 14000), (("moe",), 1500), (("moe/cnn",), 1500)]
+TOTALS = [(("engine", "nn", "moe", "moe/cnn"), 14000), (("moe",), 1600), (("moe/cnn",), 1500)]
 
 # Comments, literals and preprocessor lines are blanked, newlines kept, so that only braces and
 # brackets of code are left. Raw strings come before plain ones; a digit separator (1'000) is not

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <numeric>
 #include <string_view>
 #include <utility>
 
 #include "engine/core/error.h"
 #include "train/config_fields.h"
+#include "train/network.h"
 
 namespace train {
 namespace {
@@ -79,6 +81,15 @@ void set_value(Config& config, const std::string& assignment, const std::string&
 }
 
 std::vector<int64_t> moe_layer_indices(const Config& config) {
+  if (!is_vit(config)) {
+    nn::ResnetConfig sizes = resnet_config(config);
+    // No layer's place depends on these, which may be the data's.
+    sizes.channels = sizes.classes = 1;
+    const moe::MoeResnet network(sizes, image_moe_places(config), image_moe_config(config));
+    std::vector<int64_t> layers(network.moe_paths().size());
+    std::iota(layers.begin(), layers.end(), 0);
+    return layers;
+  }
   const std::string_view text = trim(config.moe.layers);
   const int64_t layers = config.model.layers;
   const auto wrong = [&](const std::string& why) {

@@ -43,6 +43,12 @@ struct Config {
     std::string dropout_mask = "token";
     double importance_weight = 0.005, load_weight = 0.005, gshard_weight = 0, entropy_weight = 0;
   };
+  struct ImageMoe {
+    std::string router = "gap-fc", weight = "straight-through";
+    std::string balance = "entropy", noisy_selection = "auto";
+    double balance_weight = 0.5, spread_weight = 0;
+    int64_t grid = 1;
+  };
   struct Prc {
     std::string form = "none";
     double lambda_diag = 5e-3, lambda_off = 5e-2, weight = 1;
@@ -123,6 +129,7 @@ struct Config {
 
   Model model;
   Moe moe;
+  ImageMoe image_moe;
   Prc prc;
   Adversarial adversarial;
   Init init;
@@ -164,8 +171,9 @@ void validate(const Config& config);
 // With docs each line has what it means above it and where it comes from behind it.
 std::string to_toml(const Config& config, bool with_docs);
 
-// The blocks (0-based, ascending) whose MLP is replaced by experts. Throws Error where
-// moe.layers cannot be read or names a block the model does not have.
+// The blocks (0-based, ascending) whose MLP is replaced by experts; of a residual network its
+// mixtures, counted from 0. Throws Error where moe.layers cannot be read or names what the model
+// does not have.
 std::vector<int64_t> moe_layer_indices(const Config& config);
 
 // 16 hex digits over all values that must not change when a run is resumed. Paths, threads,

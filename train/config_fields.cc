@@ -89,9 +89,11 @@ void list_moe(Listing& to, Config::Moe& m) {
   to.text("layers", m.layers,
           "Blocks with experts: none, \"last N\" (of the odd 0-based blocks), \"every N\" (blocks "
           "N-1, 2N-1, ...), \"last-odd N\" (of the even 0-based blocks, as the PRC fork counts) "
-          "or a 0-based list such as \"5,7\".");
+          "or a 0-based list such as \"5,7\". Of a residual network: \"blocks PATH\" or \"convs "
+          "PATH\", all whose path contains it, such as \"blocks layer4\".");
   to.integer("experts", m.experts, {1, 4096}, "Experts in such a block.");
-  to.integer("top_k", m.top_k, {1, 4096}, "Experts that a token is sent to.");
+  to.integer("top_k", m.top_k, {1, 4096},
+             "Experts that a token is sent to; of a residual network, an image.");
   to.integer("eval_top_k", m.eval_top_k, {0, 4096},
              "Experts that a token is sent to at evaluation; 0: as in training.");
   to.choice(
@@ -126,6 +128,28 @@ void list_moe(Listing& to, Config::Moe& m) {
           "Weight of GShard's balance loss, 0: off.");
   to.real("entropy_weight", m.entropy_weight, kNotNegative,
           "Weight of the mean entropy of the gates as a penalty, a control for PRC; 0: off.");
+}
+
+void list_image_moe(Listing& to, Config::ImageMoe& m) {
+  to.group("image_moe");
+  to.choice("router", m.router, {"gap-fc", "conv-gap", "two-conv-gap", "random", "first-channels"},
+            "What chooses the experts of an image in a residual network: of its mean over pixels a "
+            "linear layer, the means of a 3x3 convolution or of two 1x1 ones with batch norm "
+            "between them, random vectors that are not trained, or the first channels' means.");
+  to.choice("weight", m.weight, {"straight-through", "normalised", "plain"},
+            "Of a chosen expert: 1 with the gradient of its score (for moe.top_k = 1), its score "
+            "by the sum of the chosen ones, or its score.");
+  to.choice("balance", m.balance, {"none", "switch", "entropy", "column-entropy", "variance"},
+            "What spreads images over experts.");
+  to.real("balance_weight", m.balance_weight, kNotNegative, "Weight of that loss.");
+  to.choice("noisy_selection", m.noisy_selection, {"auto", "on", "off"},
+            "Whether training chooses by noisy scores; auto: with every balance loss but entropy, "
+            "as published.");
+  to.real("spread_weight", m.spread_weight, kNotNegative,
+          "Weight of a loss that keeps the experts' mean outputs apart (published as "
+          "variance_alpha); 0: off.");
+  to.integer("grid", m.grid, {1, 64},
+             "Patches a side that are routed one by one; 1: images as a whole.");
 }
 
 void list_prc(Listing& to, Config::Prc& p) {
@@ -327,6 +351,7 @@ std::vector<Field> fields(Config& config) {
   Listing to;
   list_model(to, config.model);
   list_moe(to, config.moe);
+  list_image_moe(to, config.image_moe);
   list_prc(to, config.prc);
   list_adversarial(to, config.adversarial);
   list_init(to, config.init);

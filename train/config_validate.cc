@@ -19,9 +19,6 @@ void validate_model(const Config& c) {
   const Config::Model& m = c.model;
   require(m.classes != 1, "model.classes = 1 leaves nothing to learn: 0 takes the data's number");
   if (!is_vit(c)) {
-    require(c.moe.layers == "none", "moe.layers = \"", c.moe.layers,
-            "\" names blocks of a vision transformer, but model.kind is ", m.kind,
-            ": set moe.layers=none");
     require(!c.data.two_view, "data.two_view = true is for pairs of patches, but model.kind is ",
             m.kind, ": set data.two_view=false");
     // Batch norm needs two values of each channel; the last stage is the smallest.
@@ -58,6 +55,31 @@ void validate_soft(const Config& c) {
   }
 }
 
+// Mixtures of a residual network.
+void validate_image_moe(const Config& c) {
+  const Config::ImageMoe& m = c.image_moe;
+  require(c.prc.form == "none", "prc.form = \"", c.prc.form,
+          "\" compares routers of patches, but model.kind is ", c.model.kind,
+          ": set prc.form=none");
+  if (image_moe_places(c).unit == moe::ImageMoePlaces::Unit::kNone) return;
+  require(m.weight != "straight-through" || c.moe.top_k == 1,
+          "image_moe.weight = \"straight-through\" is for moe.top_k = 1, which is ", c.moe.top_k,
+          ": set image_moe.weight=normalised");
+  require(c.moe.dispatch != "capacity" || m.balance != "entropy",
+          "moe.dispatch = \"capacity\" moves images to other experts, but image_moe.balance = "
+          "\"entropy\" is about what each would choose: set moe.dispatch=dropless or another "
+          "image_moe.balance");
+  const int64_t side = c.model.image_size;
+  const bool small = c.model.stem == "small";
+  // What the last stage sees before it shrinks, of which a grid must leave whole patches.
+  const int64_t last = side / (small ? 4 : 16);
+  require(m.grid == 1 || (side % (small ? 8 : 32) == 0 && last % (2 * m.grid) == 0),
+          "image_moe.grid = ", m.grid,
+          " does not divide the last stage of model.image_size = ", side, ", of ", last,
+          " pixels: take 1 or another size");
+  moe_layer_indices(c);  // says what is wrong with moe.layers
+}
+
 void validate_moe(const Config& c) {
   const Config::Moe& m = c.moe;
   require(m.top_k <= m.experts, "moe.top_k = ", m.top_k, " is more than moe.experts = ", m.experts,
@@ -65,6 +87,7 @@ void validate_moe(const Config& c) {
   require(m.eval_top_k <= m.experts, "moe.eval_top_k = ", m.eval_top_k,
           " is more than moe.experts = ", m.experts,
           ": a token goes to different experts, so lower moe.eval_top_k");
+  if (!is_vit(c)) return validate_image_moe(c);
   if (moe_layer_indices(c).empty()) {
     require(
         c.prc.form == "none", "prc.form = \"", c.prc.form,

@@ -68,13 +68,16 @@ Activations vit_activations(const moe::VmoeConfig& c) {
 Activations resnet_activations(const Config& config) {
   const nn::ResnetConfig c = resnet_config(config);
   const int64_t side = config.model.image_size, pixels = side * side;
-  const nn::Cost cost = nn::Resnet(c).cost({side, side});
+  const auto network = build_network(config);
+  const int64_t kept = network->cost_per_image().kept;
+  const int64_t plain = network->has_experts() ? nn::Resnet(c).cost({side, side}).kept : kept;
   // The first stage is the widest; into and out of a norm, and of a shortcut.
   const int64_t first = c.first_width * (c.bottleneck ? 4 : 1);
   const int64_t stage = c.small_inputs ? pixels : pixels / 16;
   const int64_t pooled = c.small_inputs ? 0 : stage * c.first_width * 5 / 4;
   const int64_t stem = c.small_inputs ? 0 : 2 * c.first_width * pixels / 4;
-  return {0, static_cast<double>(cost.kept + c.channels * pixels + pooled),
+  return {static_cast<double>(kept - plain),
+          static_cast<double>(kept + c.channels * pixels + pooled),
           static_cast<double>(std::max(4 * first * stage, stem))};
 }
 

@@ -135,7 +135,7 @@ data::RandAugmentDialect dialect_of(const std::string& name) {
 data::LoaderOptions common_loader(const Config& config) {
   data::LoaderOptions o;
   o.image_size = config.model.image_size;
-  o.patch = config.model.patch;
+  o.patch = routed_patch(config);
   o.low = config.augment.low;
   o.high = config.augment.high;
   o.mean.assign(config.augment.mean.begin(), config.augment.mean.end());

@@ -23,9 +23,15 @@ class VmoeNetwork final : public Network {
     const moe::MoeConfig& m = vmoe_.config().moe;
     return has_experts() && m.mixes_images_at_evaluation() ? m.group_images : 0;
   }
-  int64_t multiply_adds_per_image() const override {
-    return moe::multiply_adds_per_image(vmoe_.config());
+  bool chooses_experts() const override {
+    return has_experts() && vmoe_.config().moe.chooser != moe::Chooser::kSoft;
   }
+  std::vector<std::string> moe_layer_names() const override {
+    std::vector<std::string> names;
+    for (const int64_t b : vmoe_.config().moe_layers) names.push_back("block " + std::to_string(b));
+    return names;
+  }
+  nn::Cost cost_per_image() const override { return moe::cost_per_image(vmoe_.config()); }
 
  private:
   moe::Vmoe vmoe_;
@@ -33,19 +39,23 @@ class VmoeNetwork final : public Network {
 
 class ResnetNetwork final : public Network {
  public:
-  ResnetNetwork(const nn::ResnetConfig& config, int64_t size, engine::Precision precision)
-      : resnet_(config), size_{size, size}, precision_(precision) {}
+  explicit ResnetNetwork(const Config& config)
+      : resnet_(resnet_config(config), image_moe_places(config), image_moe_config(config)),
+        size_{config.model.image_size, config.model.image_size},
+        precision_(precision_of(config)) {}
   void forward(nn::Forward& f, const Tensor& images, moe::ModelOutput& out) const override {
-    out.logits = resnet_.forward(f, images);
+    resnet_.forward(f, images, out);
   }
   void visit(nn::ParamVisitor& v) override { resnet_.visit(v); }
   engine::Precision precision() const override { return precision_; }
-  bool has_experts() const override { return false; }
+  bool has_experts() const override { return !resnet_.moe_paths().empty(); }
+  bool chooses_experts() const override { return has_experts(); }
+  std::vector<std::string> moe_layer_names() const override { return resnet_.moe_paths(); }
   int64_t dependent_images() const override { return 0; }
-  int64_t multiply_adds_per_image() const override { return resnet_.cost(size_).active; }
+  nn::Cost cost_per_image() const override { return resnet_.cost(size_); }
 
  private:
-  nn::Resnet resnet_;
+  moe::MoeResnet resnet_;
   nn::PictureSize size_;
   engine::Precision precision_;
 };
@@ -53,6 +63,10 @@ class ResnetNetwork final : public Network {
 }  // namespace
 
 bool is_vit(const Config& config) { return config.model.kind == "vit"; }
+
+int64_t routed_patch(const Config& config) {
+  return is_vit(config) ? config.model.patch : config.model.image_size / config.image_moe.grid;
+}
 
 moe::VmoeConfig vmoe_config(const Config& config) {
   engine::check(is_vit(config), engine::ErrorKind::kValue, "this is for vision transformers, but ",
@@ -107,10 +121,44 @@ nn::ResnetConfig resnet_config(const Config& config) {
   return out;
 }
 
+moe::ImageMoePlaces image_moe_places(const Config& config) {
+  using Unit = moe::ImageMoePlaces::Unit;
+  const std::string& text = config.moe.layers;
+  if (text == "none") return {};
+  const size_t space = text.find(' ');
+  const std::string unit = text.substr(0, space);
+  engine::check(space != std::string::npos && space + 1 < text.size() &&
+                    (unit == "blocks" || unit == "convs"),
+                engine::ErrorKind::kValue, "moe.layers = \"", text, "\", but model.kind is ",
+                config.model.kind,
+                ": write none, \"blocks PATH\" or \"convs PATH\", such as \"blocks layer4\"");
+  return {unit == "blocks" ? Unit::kBlocks : Unit::kConvs, text.substr(space + 1)};
+}
+
+moe::ImageMoeConfig image_moe_config(const Config& config) {
+  using Kind = moe::ImageRouterKind;
+  const Config::ImageMoe& i = config.image_moe;
+  moe::ImageMoeConfig out;
+  out.experts = config.moe.experts;
+  out.top_k = config.moe.top_k;
+  out.router = i.router == "conv-gap"         ? Kind::kConvGap
+               : i.router == "two-conv-gap"   ? Kind::kTwoConvGap
+               : i.router == "random"         ? Kind::kRandom
+               : i.router == "first-channels" ? Kind::kFirstChannels
+                                              : Kind::kGapFc;
+  out.weight = i.weight == "straight-through" ? moe::GateWeight::kStraightThrough
+               : i.weight == "plain"          ? moe::GateWeight::kPlain
+                                              : moe::GateWeight::kNormalised;
+  out.noisy_selection = i.noisy_selection == "auto" ? i.balance != "none" && i.balance != "entropy"
+                                                    : i.noisy_selection == "on";
+  out.capacity_factor = config.moe.dispatch == "capacity" ? config.moe.capacity_factor : 0;
+  out.grid = i.grid;
+  return out;
+}
+
 std::unique_ptr<Network> build_network(const Config& config) {
   if (is_vit(config)) return std::make_unique<VmoeNetwork>(vmoe_config(config));
-  return std::make_unique<ResnetNetwork>(resnet_config(config), config.model.image_size,
-                                         precision_of(config));
+  return std::make_unique<ResnetNetwork>(config);
 }
 
 }  // namespace train

@@ -6,6 +6,7 @@
 #include "moe/balance_loss.h"
 #include "nn/loss/gshard_loss.h"
 #include "nn/loss/mean_entropy.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -18,15 +19,31 @@ void LossTerms::add(const LossTerms& other) {
   load += other.load;
   gshard += other.gshard;
   entropy += other.entropy;
+  balance += other.balance;
+  spread += other.spread;
   prc += other.prc;
   prc_diagonal += other.prc_diagonal;
   prc_off_diagonal += other.prc_off_diagonal;
   prc_pairs += other.prc_pairs;
 }
 
+namespace {
+
+moe::ImageBalance image_balance_of(const std::string& name) {
+  if (name == "switch") return moe::ImageBalance::kSwitch;
+  if (name == "column-entropy") return moe::ImageBalance::kColumnEntropy;
+  if (name == "variance") return moe::ImageBalance::kVariance;
+  return moe::ImageBalance::kEntropy;
+}
+
+}  // namespace
+
 Objective::Objective(const Config& config)
     : sigmoid_(config.train.loss == "sigmoid"),
+      vit_(is_vit(config)),
       moe_(config.moe),
+      image_moe_(config.image_moe),
+      image_balance_(image_balance_of(config.image_moe.balance)),
       pairs_(config.prc),
       pairing_(pairs_.form == "none"                         ? Pairing::kNone
                : pairs_.form == "l2" || pairs_.form == "jsd" ? Pairing::kDistance
@@ -76,6 +93,17 @@ void Objective::add_balance(const moe::Routing& r, Sum& sum) const {
   }
 }
 
+void Objective::add_image_balance(const moe::Routing& r, Sum& sum) const {
+  if (image_moe_.balance != "none" && image_moe_.balance_weight > 0) {
+    sum.include(moe::image_balance_loss(r.clean, image_balance_), image_moe_.balance_weight,
+                sum.terms.balance);
+  }
+  if (image_moe_.spread_weight > 0) {
+    sum.include(moe::expert_spread_loss(r.outputs, r.offset), image_moe_.spread_weight,
+                sum.terms.spread);
+  }
+}
+
 void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& match, double layers,
                           Sum& sum) const {
   const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kPairShuffle)
@@ -110,7 +138,11 @@ Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor
           static_cast<double>(targets.shape()[0]) / views, terms};
   terms.cross_entropy = number(sum.total);
   for (const moe::Routing& r : out.routings) {
-    add_balance(r, sum);
+    if (vit_) {
+      add_balance(r, sum);
+    } else {
+      add_image_balance(r, sum);
+    }
     if (compares_pairs()) {
       add_pairs(f, r, match, static_cast<double>(out.routings.size()), sum);
     }

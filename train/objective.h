@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/core/rng.h"
+#include "moe/cnn/image_balance.h"
 #include "moe/prc_loss.h"
 #include "moe/vmoe.h"
 #include "nn/loss/pair_distance.h"
@@ -12,6 +13,7 @@ namespace train {
 // total. Balance losses, entropy and PRC are sums over MoE layers (spec 2.5, 4.2).
 struct LossTerms {
   double total = 0, cross_entropy = 0, importance = 0, load = 0, gshard = 0, entropy = 0;
+  double balance = 0, spread = 0;                 // of image_moe
   double prc = 0;                                 // or the distance that stands in its place
   double prc_diagonal = 0, prc_off_diagonal = 0;  // without lambda, mean over MoE layers
   int64_t prc_pairs = 0;                          // corresponding tokens of a layer
@@ -27,6 +29,7 @@ class Objective {
   //   sum of the images' cross-entropy / batch_views
   //   + share * (importance_weight L_imp + load_weight L_load + gshard_weight L_gshard
   //              + entropy_weight L_ent + PRC)
+  // or, of a residual network, share * (balance_weight L_bal + spread_weight L_spread),
   // with share = images of this micro-batch / batch_views: terms that are not linear in the
   // batch are those of the micro-batch, averaged. targets: labels (images) i32, or soft ones
   // (images, C) of the logits' dtype; match (pairs, patches) or undefined unless
@@ -40,11 +43,14 @@ class Objective {
   enum class Pairing : uint8_t { kNone, kPrc, kDistance };
   struct Sum;  // the loss of a micro-batch so far
   void add_balance(const moe::Routing& r, Sum& sum) const;
+  void add_image_balance(const moe::Routing& r, Sum& sum) const;
   void add_pairs(nn::Forward& f, const moe::Routing& r, const engine::Tensor& match, double layers,
                  Sum& sum) const;
 
-  bool sigmoid_;
+  bool sigmoid_, vit_;
   Config::Moe moe_;
+  Config::ImageMoe image_moe_;
+  moe::ImageBalance image_balance_;
   Config::Prc pairs_;
   Pairing pairing_;
   moe::PrcForm form_;

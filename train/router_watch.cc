@@ -25,7 +25,7 @@ std::vector<RouterWatch::Summary> RouterWatch::take() {
   std::vector<Summary> out;
   const double experts = static_cast<double>(experts_);
   for (LayerLoad& layer : seen_) {
-    Summary s{layer.layer, {}, 0, 0, 0, 0, {}, {}, false};
+    Summary s{layer.layer, layer.name, {}, 0, 0, 0, 0, {}, {}, false};
     const int64_t given = std::accumulate(layer.tokens.begin(), layer.tokens.end(), int64_t{0});
     const double served = static_cast<double>(std::max<int64_t>(1, given));
     double entropy = 0;
@@ -59,7 +59,7 @@ std::vector<std::string> RouterWatch::warnings(const std::vector<Summary>& layer
     return text.str();
   };
   for (const Summary& s : layers) {
-    const std::string where = "router of block " + std::to_string(s.layer) + ": ";
+    const std::string where = "router of " + s.name + ": ";
     if (!s.dead.empty()) out.push_back(where + "dead experts " + list(s.dead));
     if (!s.starved.empty()) {
       out.push_back(where + "starved experts " + list(s.starved) + " (below 0.1 of fair share)");

@@ -20,6 +20,7 @@ class RouterWatch {
   void add(const StepResult& step);
   struct Summary {
     int64_t layer;
+    std::string name;
     std::vector<double> load;                     // share of served choices, sums to 1
     double effective_experts, busiest, emptiest;  // the last two in fair shares
     double dropped_share;

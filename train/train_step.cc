@@ -33,9 +33,11 @@ TrainStep::TrainStep(const Config& config, Model& model, int64_t steps, const Ri
   if (config.adversarial.kind != "none") {
     adversary_ = std::make_unique<Adversary>(config, *model.network);
   }
+  const std::vector<std::string> names = model.network->moe_layer_names();
   for (const int64_t layer : moe_layer_indices(config)) {
     LayerLoad load;
     load.layer = layer;
+    load.name = names[result_.layers.size()];
     load.tokens.assign(static_cast<size_t>(config.moe.experts), 0);
     result_.layers.push_back(load);
   }

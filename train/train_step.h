@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/core/tape.h"
@@ -16,6 +17,7 @@ namespace train {
 // What one MoE layer did in one step, summed over micro-batches.
 struct LayerLoad {
   int64_t layer = 0;
+  std::string name;             // "block 5", "layer4.1"
   std::vector<int64_t> tokens;  // (E) choices served by each expert
   int64_t choices = 0, dropped = 0;
   // PRC's S (moe/prc_loss.h) over the step's true pairs of tokens, (E, E); only where look_at_pairs

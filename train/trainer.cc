@@ -156,7 +156,7 @@ void Trainer::start() {
   take_folder(resume_step);
   if (first_step_ > 0 && first_step_ < steps_) log_event(first_step_, "resume", "");
   log_.line("parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +
-            fixed(static_cast<double>(model_.network->multiply_adds_per_image()) * 1e-6, 1) +
+            fixed(static_cast<double>(model_.network->cost_per_image().done()) * 1e-6, 1) +
             " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
   if (config_.train.precision == "bf16") {
@@ -228,6 +228,8 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
                 {"load", in.loss.load / n},
                 {"gshard", in.loss.gshard / n},
                 {"entropy", in.loss.entropy / n},
+                {"balance", in.loss.balance / n},
+                {"spread", in.loss.spread / n},
                 {"prc", in.loss.prc / n},
                 {"prc_diagonal", in.loss.prc_diagonal / n},
                 {"prc_off_diagonal", in.loss.prc_off_diagonal / n},

@@ -73,9 +73,11 @@ struct Assignment {
 }  // namespace
 
 Tensor noisy_selection(const nn::Forward& f, const Tensor& scores, int64_t layer) {
-  const int64_t images = scores.shape()[0], experts = scores.shape()[1];
-  check(static_cast<int64_t>(f.sample_ids.size()) == images, ErrorKind::kValue,
-        "noisy_selection: ", f.sample_ids.size(), " sample ids for ", images, " images");
+  const int64_t rows = scores.shape()[0], experts = scores.shape()[1];
+  const auto images = static_cast<int64_t>(f.sample_ids.size());
+  check(images > 0 && rows % images == 0, ErrorKind::kValue, "noisy_selection: ", images,
+        " sample ids for ", rows, " images, or patches of images");
+  const int64_t patches = rows / images;
   const Tensor q = f.tape.arena().empty(scores.shape(), scores.dtype());
   const auto key = engine::RngKey(f.seed, engine::Purpose::kRouterNoise)
                        .with(static_cast<uint64_t>(f.step))
@@ -90,13 +92,16 @@ Tensor noisy_selection(const nn::Forward& f, const Tensor& scores, int64_t layer
       var += n > 1 ? d * d / (n - 1) : 0;
     }
     const double unit = var > 0 ? 1 / std::sqrt(var) : 1;
-    for (int64_t t = 0; t < images; ++t) {
-      const auto own = key.with(static_cast<uint64_t>(f.sample_ids[static_cast<size_t>(t)]));
+    for (int64_t t = 0; t < rows; ++t) {
+      const auto sample = f.sample_ids[static_cast<size_t>(t / patches)];
+      const auto own = key.with(static_cast<uint64_t>(sample));
+      const int64_t first = t % patches * experts;
       const T* from = s + t * experts;
       T* to = q.data<T>() + t * experts;
       double largest = -INFINITY, sum = 0;
       const auto moved = [&](int64_t e) {
-        return static_cast<double>(from[e]) * unit + 0.1 * own.normal(static_cast<uint64_t>(e));
+        return static_cast<double>(from[e]) * unit +
+               0.1 * own.normal(static_cast<uint64_t>(first + e));
       };
       for (int64_t e = 0; e < experts; ++e) largest = std::max(largest, moved(e));
       for (int64_t e = 0; e < experts; ++e) sum += std::exp(moved(e) - largest);

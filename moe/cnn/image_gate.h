@@ -10,8 +10,9 @@ namespace moe {
 
 // What training selects by, unless the balance loss is an entropy: softmax(s / std(s) + e), std
 // over all entries and unbiased, e from N(0, 0.1^2), keyed by (seed, step, layer, image). A
-// std of 0 leaves s as it is. A constant, (T, N): selection has no gradient.
-// Error(kValue) if f.sample_ids do not name the images.
+// std of 0 leaves s as it is. A constant, (T, N): selection has no gradient. T may be a multiple of
+// the images, of which each then has as many patches. Error(kValue) if f.sample_ids do not name
+// the images.
 engine::Tensor noisy_selection(const nn::Forward& f, const engine::Tensor& scores, int64_t layer);
 
 // k different experts an image, of selection scores q (T, N): (T, k) i32, largest q first, ties to

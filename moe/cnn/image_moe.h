@@ -18,40 +18,40 @@ struct ImageMoeConfig {
   // all.
   bool noisy_selection = false;
   double capacity_factor = 0;
+  // Each of grid x grid patches of a picture is routed by itself, with as many pixels of its
+  // neighbours around it as the layer's stride, so that one expert for all patches of a
+  // convolution makes what it makes of the whole. 1: whole pictures.
+  int64_t grid = 1;
   // Error(kValue) for sizes that make no sense.
   void check() const;
-};
-
-// What a model passes to its layers by way of nn::Forward, and what they report. Reused from pass
-// to pass.
-struct ImageMoePass final : nn::Reports {
-  std::vector<Routing> routings;       // one entry a layer, by its number; one token an image
-  std::vector<int64_t> fixed_experts;  // by layer: this expert alone, unweighted; -1: routing
-  std::vector<std::vector<engine::Tensor>> parts;  // by layer: memory for the experts' outputs
-
-  explicit ImageMoePass(int64_t layers)
-      : routings(static_cast<size_t>(layers)),
-        fixed_experts(static_cast<size_t>(layers), -1),
-        parts(static_cast<size_t>(layers)) {}
 };
 
 // A mixture in the place of a block or a convolution (spec 2.1, 2.4): y_b = sum over the chosen
 // experts of weight_be expert_e(x_b). An expert runs on the images that chose it alone, and not at
 // all if none did; its batch norms see no others. The router sees the tensor that the experts see.
+// Follows f.orders (moe/routing.h). With a grid, "image" reads "patch".
 class ImageMoe final : public nn::Layer {
  public:
-  // `number`: of the layer among the model's MoE layers. All experts make the same shape.
-  ImageMoe(int64_t number, int64_t channels, const ImageMoeConfig& config,
+  // Of every expert: channels in and out, and how many times fewer pixels each way, rounded up.
+  struct Sizes {
+    int64_t in, out, stride;
+  };
+  // `number`: of the layer among the model's MoE layers.
+  ImageMoe(int64_t number, const Sizes& sizes, const ImageMoeConfig& config,
            std::vector<std::unique_ptr<nn::Layer>> experts);
-  // f.reports must be an ImageMoePass with room for this layer (Error(kInternal)).
+  // f.reports must be a ModelOutput with room for this layer (Error(kInternal)). Error(kShape) for
+  // a picture that the grid and the stride do not divide.
   engine::Tensor forward(nn::Forward& f, const engine::Tensor& x) const override;
   void visit(nn::ParamVisitor& v) override;
   void add_cost(nn::PictureSize& size, nn::Cost& cost) const override;
 
  private:
   void choose(nn::Forward& f, const engine::Tensor& x, Routing& r) const;
+  // Of the pictures or patches x.
+  engine::Tensor mix(nn::Forward& f, const engine::Tensor& x, ModelOutput& out) const;
 
   int64_t number_;
+  Sizes sizes_;
   ImageMoeConfig config_;
   ImageRouter router_;
   std::vector<std::unique_ptr<nn::Layer>> experts_;

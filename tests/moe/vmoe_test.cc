@@ -96,14 +96,13 @@ TEST_CASE("vmoe: multiply-adds of an image") {
   const int64_t stem = 4 * 32 * 6;
   const int64_t attention = 5 * 6 * 18 + 2 * 5 * 5 * 6 + 5 * 6 * 6;
   const int64_t mlp = 5 * (6 * 9 + 9 * 6);
-  CHECK(moe::multiply_adds_per_image(c) == stem + 2 * (attention + mlp) + 6 * 7);
+  CHECK(moe::cost_per_image(c).done() == stem + 2 * (attention + mlp) + 6 * 7);
   c.moe_layers = {1};
-  CHECK(moe::multiply_adds_per_image(c) ==
-        stem + 2 * attention + mlp + 2 * mlp + 5 * 6 * 4 + 6 * 7);
+  CHECK(moe::cost_per_image(c).done() == stem + 2 * attention + mlp + 2 * mlp + 5 * 6 * 4 + 6 * 7);
   c.vit.pre_logits = true;
   c.vit.pool = nn::Pool::kMean;
-  CHECK(moe::multiply_adds_per_image(c) == stem + 2 * (4 * 6 * 18 + 2 * 4 * 4 * 6 + 4 * 6 * 6) +
-                                               3 * mlp / 5 * 4 + 4 * 6 * 4 + 6 * 6 + 6 * 7);
+  CHECK(moe::cost_per_image(c).done() == stem + 2 * (4 * 6 * 18 + 2 * 4 * 4 * 6 + 4 * 6 * 6) +
+                                             3 * mlp / 5 * 4 + 4 * 6 * 4 + 6 * 6 + 6 * 7);
 }
 
 TEST_CASE("vmoe: refuses layers that are not there, twice or unsorted") {

@@ -202,5 +202,5 @@ TEST_CASE("bench data: the loader's rate on JPEG files of its own") {
   }
   check_fails("bench data --recipe quick-prc --workers -1", 2, {"--workers is -1"});
   check_fails("bench data", 2, {"--recipe"});
-  check_fails("bench speed --recipe quick-prc", 2, {"bench measures: train, ops, data"});
+  check_fails("bench speed --recipe quick-prc", 2, {"bench measures: train, ops, data, experts"});
 }

@@ -33,8 +33,8 @@ Config resnet(const std::string& assignments = "") {
 
 TEST_CASE("network: a config names the network and its size") {
   CHECK(train::count_parameters(resnet()) == 11'173'962);
-  CHECK(train::build_network(resnet())->multiply_adds_per_image() == 555'422'720);
-  CHECK(train::build_network(resnet("model.image_size=64"))->multiply_adds_per_image() ==
+  CHECK(train::build_network(resnet())->cost_per_image().done() == 555'422'720);
+  CHECK(train::build_network(resnet("model.image_size=64"))->cost_per_image().done() ==
         int64_t{4} * (555'422'720 - 5120) + 5120);
   CHECK(train::count_parameters(resnet("model.kind=resnet50 model.stem=imagenet "
                                        "model.classes=1000")) == 25'557'032);
@@ -50,7 +50,7 @@ TEST_CASE("network: what is asked of the other kind is refused in one line") {
   CHECK(caught([] { train::resnet_config(Config{}); }).is(ErrorKind::kValue, {"vit"}));
   CHECK(caught([] {
           train::validate(resnet("moe.layers=1,3"));
-        }).is(ErrorKind::kValue, {"moe.layers = \"1,3\"", "resnet18", "moe.layers=none"}));
+        }).is(ErrorKind::kValue, {"moe.layers = \"1,3\"", "resnet18", "blocks layer4"}));
   CHECK(caught([] {
           resnet("model.kind=resnet19");
         }).is(ErrorKind::kValue, {"model.kind", "resnet19", "resnet18"}));

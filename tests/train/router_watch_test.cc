@@ -15,6 +15,7 @@ train::StepResult served(const std::vector<int64_t>& tokens, int64_t dropped = 0
   train::StepResult step;
   train::LayerLoad load;
   load.layer = 3;
+  load.name = "block 3";
   load.tokens = tokens;
   load.dropped = dropped;
   load.choices = dropped;
@@ -101,6 +102,7 @@ TEST_CASE("router_watch: every layer has its own lines") {
   const RouterWatch::Summary fine = watched({5, 5, 5, 5});
   RouterWatch::Summary bad = watched({5, 5, 5, 0});
   bad.layer = 11;
+  bad.name = "block 11";
   const Texts texts = RouterWatch::warnings({fine, bad, fine});
   REQUIRE(texts.size() == 1);
   CHECK(texts[0] == "router of block 11: dead experts 3");

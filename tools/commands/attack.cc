@@ -1,76 +1,24 @@
 #include "train/attacks/attack.h"
 
-#include <cmath>
-#include <iomanip>
 #include <map>
-#include <optional>
-#include <sstream>
 
+#include "tools/commands/attack_options.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
-#include "train/fraction.h"
 #include "train/safetensors.h"
 
 namespace tools {
 namespace {
 
-Options attack_options() {
+Options attack_command_options() {
   Options options("attack",
                   "Accuracy under attack: images changed so little that people hardly see it.");
   add_checkpoint_options(options);
-  options.add_value("attack",
-                    "noise, fgsm, pgd, apgd, apgd-dlr or apgd-t, or several, such as pgd,apgd",
-                    "pgd", "LIST");
-  options.add_value("norm", "linf or l2", "linf", "NORM");
-  options.add_value("eps", "how far an image may be changed, white being 1", "8/255", "E");
-  options.add_value("step", "length of a step of pgd (default: a quarter of --eps)", "", "E");
-  options.add_value("steps", "of pgd and apgd", "20", "N");
-  options.add_value("restarts", "random starts of pgd and apgd, draws of noise", "1", "N");
-  options.add_flag("from-clean", "pgd starts at the image itself, not at a random one near it");
-  options.add_value("sigma", "deviation of noise", "0.2", "S");
-  options.add_value("seed", "of random starts and noise", "0", "S");
-  options.add_value("starts", "take first starts from tensor \"starts\" of this file, (n, C, S, S)",
-                    "", "FILE.safetensors");
+  add_attack_options(options, "pgd");
   options.add_value("save", "write the images before and after each attack", "",
                     "FILE.safetensors");
   return options;
-}
-
-double fraction(const Options& options, const std::string& name) {
-  const std::string text = options.get(name);
-  const std::optional<double> value = train::read_fraction(text);
-  if (!value.has_value()) {
-    throw UsageError("--" + name + " is " + text +
-                     ", expected a number of 0 or more, or a fraction such as 8/255");
-  }
-  return *value;
-}
-
-// Tensor "starts" of the file that --starts names, one image a row; empty without it.
-std::vector<float> starts_of(const Options& options, const train::Config& config) {
-  std::vector<float> starts;
-  const std::string path = options.get("starts");
-  if (path.empty()) return starts;
-  const train::SafetensorsFile file(path);
-  const auto* entry = file.find("starts");
-  const int64_t size = config.model.image_size, channels = config.model.channels;
-  engine::check(entry != nullptr, engine::ErrorKind::kFormat, path,
-                ": there is no tensor starts, (n, ", channels, ", ", size, ", ", size, ") f32");
-  // Before anything of its size is asked of the system.
-  const int64_t n = entry->shape.rank() > 0 ? entry->shape[0] : 0;
-  engine::check(entry->shape == engine::Shape{n, channels, size, size} &&
-                    entry->dtype == engine::Dtype::kF32 && entry->foreign.empty(),
-                engine::ErrorKind::kFormat, path, ": starts is ", entry->shape, ", expected (n, ",
-                channels, ", ", size, ", ", size, ") f32");
-  starts.resize(static_cast<size_t>(n * channels * size * size));
-  file.read("starts", engine::Tensor(starts.data(), {n, channels, size, size}, engine::Dtype::kF32,
-                                     engine::Device::kCpu));
-  for (const float x : starts) {
-    engine::check(std::isfinite(x), engine::ErrorKind::kValue, path,
-                  ": starts has numbers that are not finite");
-  }
-  return starts;
 }
 
 // "images", "labels" and "right", and "NAME.images" and "NAME.broken" of each attack; of a name
@@ -100,77 +48,31 @@ void save_images(const std::string& path, train::AttackImages& images, const tra
   train::write_safetensors(path, tensors);
 }
 
-std::vector<train::AttackPlan> plans_of(const Options& options) {
-  train::PgdOptions pgd;
-  const std::string norm = options.get("norm");
-  if (norm != "linf" && norm != "l2") {
-    throw UsageError("--norm is " + norm + ", expected linf or l2");
-  }
-  pgd.ball = {norm == "l2" ? train::Norm::kL2 : train::Norm::kLinf, fraction(options, "eps")};
-  pgd.step = options.has("step") ? fraction(options, "step") : pgd.ball.eps / 4;
-  pgd.steps = options.integer("steps", 1, 1000000);
-  pgd.restarts = options.integer("restarts", 1, 1000000);
-  pgd.random_start = !options.has("from-clean");
-  if (options.integer("seed") < 0) throw UsageError("attack: --seed must not be negative");
-  pgd.seed = static_cast<uint64_t>(options.integer("seed"));
-  const double sigma = fraction(options, "sigma");
-  std::vector<train::AttackPlan> plans;
-  std::istringstream names(options.get("attack"));
-  for (std::string name; std::getline(names, name, ',');) {
-    try {
-      plans.push_back(train::plan_attack(name, pgd, sigma));
-    } catch (const engine::Error& error) {
-      throw UsageError("--attack: " + error.message());
-    }
-  }
-  if (plans.empty()) throw UsageError("--attack names none; expected pgd, for one");
-  return plans;
-}
-
-// "0.031373 (8/255)": both ways.
-std::string both_ways(double eps) {
-  std::ostringstream text;
-  text << std::setprecision(6) << eps << " (" << eps * 255 << "/255)";
-  return text.str();
-}
-
 }  // namespace
 
 int run_attack(int argc, char** argv) {
-  Options options = attack_options();
+  Options options = attack_command_options();
   if (!options.parse(argc, argv)) return 0;
-  std::vector<train::AttackPlan> plans = plans_of(options);
+  std::vector<train::AttackPlan> plans = attack_plans(options);
+  if (plans.empty()) throw UsageError("--attack names none; expected pgd, for one");
   const std::string save = options.get("save");
   if (!save.empty()) {
     check_apart(save, options.required("checkpoint"));
     check_writable(save);
   }
   const CheckpointInput input = open_checkpoint_input(options);
-  const std::vector<float> starts = starts_of(options, input.loaded.config);
+  const std::vector<float> starts = attack_starts(options, input.loaded.config);
   for (train::AttackPlan& plan : plans) plan.pgd.starts = starts;
   train::AttackImages images;
   const train::AttackResult result =
       train::attack_model(*input.loaded.model->network, input.loaded.config, *input.dataset, plans,
                           save.empty() ? nullptr : &images);
   if (!save.empty()) save_images(save, images, input.loaded.config, plans);
-  const double eps = fraction(options, "eps");
   train::Fields head = describe(input, options);
-  for (const auto& [key, value] :
-       train::Fields{{"norm", options.get("norm")},
-                     {"eps", eps},
-                     {"step", options.has("step") ? fraction(options, "step") : eps / 4},
-                     {"steps", options.integer("steps")},
-                     {"restarts", options.integer("restarts")},
-                     {"random_start", int64_t{options.has("from-clean") ? 0 : 1}},
-                     {"sigma", fraction(options, "sigma")},
-                     {"seed", options.integer("seed")}}) {
-    // A checkpoint has a step of its own.
-    head.emplace_back(key == "step" ? "attack_step" : key, value);
-  }
+  for (const auto& field : attack_fields(options)) head.push_back(field);
   write_result(options,
                headline(input, options) + neighbour_warning(input.loaded.config) +
-                   options.get("norm") + ", eps " + both_ways(eps) + "\n" +
-                   train::attack_text(result),
+                   attack_headline(options) + train::attack_text(result),
                train::attack_json(result, head));
   return 0;
 }

@@ -4,6 +4,7 @@
 #include "engine/core/parallel.h"
 #include "tools/commands/bench_config.h"
 #include "tools/commands/bench_data.h"
+#include "tools/commands/bench_experts.h"
 #include "tools/commands/bench_ops.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
@@ -92,8 +93,9 @@ int bench_train(const Options& options) {
 
 int run_bench(int argc, char** argv) {
   Options options("bench",
-                  "measure the speed of training steps, of their operations, or of the loader");
-  options.add_positional("train|ops|data", "what to measure", 1);
+                  "measure the speed of training steps, of their operations, of the loader, or of "
+                  "mixtures in residual networks");
+  options.add_positional("train|ops|data|experts", "what to measure", 1);
   options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
   options.add_value("steps", "steps that count, after two that do not", "7", "N");
@@ -115,7 +117,8 @@ int run_bench(int argc, char** argv) {
   if (what == "train") return bench_train(options);
   if (what == "data") return bench_data(options);
   if (what == "ops") return bench_ops(options);
-  throw UsageError("bench measures: train, ops, data");
+  if (what == "experts") return bench_experts(options);
+  throw UsageError("bench measures: train, ops, data, experts");
 }
 
 }  // namespace tools

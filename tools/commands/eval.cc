@@ -5,9 +5,11 @@
 #include <optional>
 #include <sstream>
 
+#include "tools/commands/attack_options.h"
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "train/attacks/fixed_expert.h"
 #include "train/multi_labels.h"
 
 namespace tools {
@@ -22,6 +24,38 @@ std::string result_text(const train::Evaluation& result, double images_per_s) {
   return text.str();
 }
 
+// Of one image, beside the time that all took.
+std::string cost_text(const nn::Cost& cost) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(2)
+       << "million multiply-adds per image: " << static_cast<double>(cost.active) * 1e-6;
+  if (cost.routers > 0 || cost.all > cost.active) {
+    text << " gone through, " << static_cast<double>(cost.all) * 1e-6 << " with all experts, "
+         << static_cast<double>(cost.routers) * 1e-6 << " of routers";
+  }
+  return text.str() + "\n";
+}
+
+// Each expert of a layer alone, behind what `text` and `json` say already.
+void add_fixed_experts(const Options& options, const CheckpointInput& input, int64_t layer,
+                       std::vector<train::AttackPlan> plans, std::string& text, std::string& json) {
+  const train::Network& network = *input.loaded.model->network;
+  const std::string name = network.moe_layer_names()[static_cast<size_t>(layer)];
+  const std::vector<float> starts = attack_starts(options, input.loaded.config);
+  for (train::AttackPlan& plan : plans) plan.pgd.starts = starts;
+  const auto rows =
+      train::evaluate_fixed_experts(network, input.loaded.config, *input.dataset, layer, plans);
+  train::Fields fields{{"fixed_expert_layer", name}};
+  if (!plans.empty()) {
+    for (const auto& field : attack_fields(options)) fields.push_back(field);
+  }
+  text += "experts of " + name + (plans.empty() ? "\n" : ", " + attack_headline(options)) +
+          train::fixed_expert_text(rows);
+  const std::string more = train::json_line(fields);
+  json.pop_back();
+  json += ", " + more.substr(1, more.size() - 2) + ", " + train::fixed_expert_json(rows) + "}";
+}
+
 }  // namespace
 
 int run_eval(int argc, char** argv) {
@@ -29,10 +63,24 @@ int run_eval(int argc, char** argv) {
   add_checkpoint_options(options);
   options.add_value("multi-labels", "several right classes for each image (ReaL's real.json)", "",
                     "FILE");
+  options.add_value(
+      "fixed-expert",
+      "also with each expert of this MoE layer alone, such as layer4.1 or \"block 5\"", "",
+      "LAYER");
+  add_attack_options(options, "");
   if (!options.parse(argc, argv)) return 0;
+  std::vector<train::AttackPlan> plans = attack_plans(options);
+  if (!plans.empty() && !options.has("fixed-expert")) {
+    throw UsageError(
+        "--attack is for --fixed-expert here; robustmoe attack attacks the model as it is");
+  }
   const CheckpointInput input = open_checkpoint_input(options);
   const train::Config& config = input.loaded.config;
 
+  const train::Network& network = *input.loaded.model->network;
+  const int64_t layer = options.has("fixed-expert")
+                            ? train::find_moe_layer(network, options.get("fixed-expert"))
+                            : -1;
   const auto start = std::chrono::steady_clock::now();
   std::optional<train::MultiLabels> labels;
   std::optional<train::MultiLabelSum> several;
@@ -41,8 +89,8 @@ int run_eval(int argc, char** argv) {
                    input.dataset->info().class_names);
     several.emplace(*labels);
   }
-  const train::Evaluation result = train::evaluate(*input.loaded.model->network, config,
-                                                   *input.dataset, several ? &*several : nullptr);
+  const train::Evaluation result =
+      train::evaluate(network, config, *input.dataset, several ? &*several : nullptr);
   engine::check(!several || several->n() > 0, engine::ErrorKind::kValue,
                 options.get("multi-labels"), ": has no right class of any of these ", result.n,
                 " images");
@@ -65,11 +113,18 @@ int run_eval(int argc, char** argv) {
          << 100 * several->accuracy() << " ± " << 100 * several->accuracy_se() << " %   n "
          << several->n() << "\n";
   }
+  const nn::Cost cost = network.cost_per_image();
+  for (const auto& field : train::Fields{{"multiply_adds_active", cost.active},
+                                         {"multiply_adds_all_experts", cost.all},
+                                         {"multiply_adds_routers", cost.routers}}) {
+    fields.push_back(field);
+  }
   for (const auto& field : describe(input, options)) fields.push_back(field);
-  write_result(options,
-               headline(input, options) + result_text(result, images_per_s) + more.str() +
-                   neighbour_warning(config),
-               train::json_line(fields));
+  std::string text = headline(input, options) + result_text(result, images_per_s) +
+                     cost_text(cost) + more.str() + neighbour_warning(config);
+  std::string json = train::json_line(fields);
+  if (layer >= 0) add_fixed_experts(options, input, layer, plans, text, json);
+  write_result(options, text, json);
   return 0;
 }
 

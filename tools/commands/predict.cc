@@ -16,6 +16,7 @@
 #include "tools/commands/session.h"
 #include "train/audit/noise_direction.h"
 #include "train/file_io.h"
+#include "train/network.h"
 #include "train/predict/route_picture.h"
 #include "train/predict/seen_picture.h"
 
@@ -163,7 +164,7 @@ void predict_one(Job& job, train::Inference& inference, const data::Batch& batch
   if (job.options.has("routes")) {
     const train::NoisyView view{&noisy_prediction, &noisy_picture};
     const std::vector<uint8_t> png = data::encode_png(train::draw_routes(
-        picture, prediction, config.model.patch, job.noise > 0 ? &view : nullptr));
+        picture, prediction, train::routed_patch(config), job.noise > 0 ? &view : nullptr));
     train::write_file(job.options.get("routes"),
                       {reinterpret_cast<const char*>(png.data()), png.size()});
     job.text << "  drawn in " << job.options.get("routes") << "\n";

@@ -34,7 +34,7 @@ void print_sizes(train::Config config, std::ostream& out) {
   if (config.model.classes == 0) config.model.classes = 10;
   const int64_t parameters = train::count_parameters(config);
   const double flops =
-      2 * static_cast<double>(train::build_network(config)->multiply_adds_per_image());
+      2 * static_cast<double>(train::build_network(config)->cost_per_image().done());
   if (open) {
     out << "# with " << config.model.channels << " channels and " << config.model.classes
         << " classes (the data set decides where a value is 0):\n";

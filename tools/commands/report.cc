@@ -15,6 +15,7 @@
 #include "tools/commands/session.h"
 #include "train/config.h"
 #include "train/file_io.h"
+#include "train/network.h"
 #include "train/predict/seen_picture.h"
 #include "train/report/chosen_images.h"
 #include "train/report/noise_routes.h"
@@ -128,7 +129,7 @@ void print_grid(const Run& run, const Options& options) {
                                << ", taken for " << one_line(names[static_cast<size_t>(best)])
                                << "\n"
                                << patch_grid(p, train::seen_picture(batch.pixels.data(), config),
-                                             config.model.patch, colour);
+                                             train::routed_patch(config), colour);
                          });
 }
 

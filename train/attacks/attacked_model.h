@@ -51,6 +51,8 @@ class AttackedModel {
                                              std::span<float> gradient,
                                              AttackLoss loss = AttackLoss::kClassification,
                                              std::span<const int32_t> targets = {});
+  // Of the pass just made, valid until the next; images that fill a group come last.
+  const std::vector<moe::Routing>& routings() const { return output_.routings; }
   engine::CrossEntropy loss_kind() const;  // that the model was trained with
 
  private:

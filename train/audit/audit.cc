@@ -9,6 +9,7 @@
 #include "train/audit/pairs.h"
 #include "train/evaluate.h"
 #include "train/model.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -25,7 +26,7 @@ int64_t audit_pairs(Inference& inference, const Config& config, data::Loader& lo
   std::vector<AuditPair> pairs;
   while (const data::Batch* batch = loader.next()) {
     const engine::Tensor pixels = pixels_of(*batch, config);
-    find_flat_patches(pixels, config.model.patch, flat);
+    find_flat_patches(pixels, routed_patch(config), flat);
     const moe::ModelOutput& out = inference.run(pixels);
     find_pairs(match_of(*batch), flat, out.routings[0].tokens, pairs);
     for (size_t l = 0; l < out.routings.size(); ++l) {

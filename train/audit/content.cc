@@ -1,6 +1,7 @@
 #include "train/audit/content.h"
 
 #include "train/audit/information.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -30,7 +31,7 @@ ContentCounter::ContentCounter(const Config& config, const data::Dataset& datase
       classes_(config.model.classes),
       experts_(config.moe.experts),
       size_(config.model.image_size),
-      patch_(config.model.patch),
+      patch_(routed_patch(config)),
       knows_parts_(sees_parts(config, dataset.info()) && dataset.size() > 0 &&
                    dataset.parts(0, pixels_)) {
   const size_t layers = moe_layer_indices(config).size();

@@ -5,6 +5,7 @@
 
 #include "train/audit/noise_direction.h"
 #include "train/model.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -81,8 +82,8 @@ void NoisePath::add(Inference& inference, const data::Batch& batch) {
          batch.views, step == 0);
   }
   images_ += batch.views;
-  const int64_t patches = config_.model.image_size / config_.model.patch *
-                          (config_.model.image_size / config_.model.patch);
+  const int64_t patches = config_.model.image_size / routed_patch(config_) *
+                          (config_.model.image_size / routed_patch(config_));
   for (int64_t b = 0; b < batch.views; ++b) {
     mean_step_.add(step_sum_[b] / static_cast<double>(steps_));
     largest_step_.add(step_largest_[b]);

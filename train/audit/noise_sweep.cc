@@ -6,6 +6,7 @@
 #include "train/audit/pairs.h"
 #include "train/audit/top_two.h"
 #include "train/model.h"
+#include "train/network.h"
 
 namespace train {
 
@@ -44,7 +45,7 @@ NoiseSweep::NoiseSweep(const Config& config, uint64_t seed, const std::vector<do
 }
 
 void NoiseSweep::add(Inference& inference, const data::Batch& batch) {
-  find_flat_patches(pixels_of(batch, config_), config_.model.patch, rows_.flat);
+  find_flat_patches(pixels_of(batch, config_), routed_patch(config_), rows_.flat);
   if (sigmas_.size() > 1) draw_directions(config_, seed_, batch, directions_);
   for (size_t level = 0; level < sigmas_.size(); ++level) add_level(level, inference, batch);
 }

@@ -9,6 +9,7 @@
 #include "train/config_fields.h"
 #include "train/file_io.h"
 #include "train/ledger.h"
+#include "train/network.h"
 #include "train/report/base64.h"
 #include "train/report/noise_routes.h"
 #include "train/report/run_history.h"
@@ -123,7 +124,7 @@ std::vector<uint8_t> parts_of(const Config& config, const data::Dataset& dataset
   for (const int64_t i : images) {
     if (!dataset.parts(i, pixels)) return {};
     const std::vector<uint8_t> parts =
-        parts_of_patches(pixels, config.model.image_size, config.model.patch);
+        parts_of_patches(pixels, config.model.image_size, routed_patch(config));
     all.insert(all.end(), parts.begin(), parts.end());
   }
   return all;
@@ -150,7 +151,7 @@ json describe_run(const LoadedModel& loaded, const data::Dataset& dataset, const
   return {{"label", options.label},
           {"model",
            {{"image_size", config.model.image_size},
-            {"patch", config.model.patch},
+            {"patch", routed_patch(config)},
             {"channels", config.model.channels},
             {"classes", config.model.classes},
             {"class_token", routes.class_token},

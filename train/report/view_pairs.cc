@@ -2,6 +2,7 @@
 
 #include "train/audit/pairs.h"
 #include "train/model.h"
+#include "train/network.h"
 #include "train/predict/seen_picture.h"
 #include "train/report/chosen_images.h"
 #include "train/report/noise_routes.h"
@@ -15,7 +16,7 @@ ViewPairs look_at_views(Inference& inference, const Config& config, const data::
   std::vector<uint8_t> flat;
   const auto look = [&](int64_t /*k*/, const data::Batch& batch) {
     const engine::Tensor pixels = pixels_of(batch, config);
-    find_flat_patches(pixels, config.model.patch, flat);
+    find_flat_patches(pixels, routed_patch(config), flat);
     pairs.flat.insert(pairs.flat.end(), flat.begin(), flat.end());
     pairs.match.insert(pairs.match.end(), batch.match.begin(), batch.match.end());
     pairs.patches = static_cast<int64_t>(batch.match.size());

@@ -24,7 +24,6 @@ using engine::Tensor;
 using moe::GateWeight;
 using moe::ImageMoe;
 using moe::ImageMoeConfig;
-using moe::ImageMoePass;
 using moe::ImageRouterKind;
 
 namespace {
@@ -46,7 +45,10 @@ struct Fixture {
             std::make_unique<nn::Conv2d>(nn::kaiming_conv(kChannels, 4, 3, stride, 1)));
       }
     }
-    layer = std::make_unique<ImageMoe>(0, kChannels, config, std::move(experts));
+    layer = std::make_unique<ImageMoe>(0, ImageMoe::Sizes{kChannels, 4, stride}, config,
+                                       std::move(experts));
+    pass.routings.resize(1);
+    pass.parts.resize(1);
     nn::Binder(store, 1, true).bind(*layer, dtype);
     uint64_t seed = 3;
     for (const auto& entry : store.entries()) {
@@ -63,7 +65,8 @@ struct Fixture {
                   .mode = mode,
                   .param_grads = param_grads,
                   .sample_ids = ids,
-                  .reports = &pass};
+                  .reports = &pass,
+                  .orders = &orders};
     return layer->forward(f, x);
   }
   template <class T = double>
@@ -72,16 +75,15 @@ struct Fixture {
     Tape tape(arena);
     const auto images = static_cast<int64_t>(x.size()) / kPicture;
     const Tensor y = run(tape, tape.input(view(x, {images, kSide, kSide, kChannels})), mode);
-    chosen = copy_of<int32_t>(pass.routings[0].chosen.defined()
-                                  ? pass.routings[0].chosen
-                                  : tape.arena().empty({0}, engine::Dtype::kI32));
-    weight = pass.routings[0].weight.defined() ? f64_of(pass.routings[0].weight) : naive::Vec{};
+    chosen = copy_of<int32_t>(pass.routings[0].chosen);
+    weight = f64_of(pass.routings[0].weight);
     return copy_of<T>(y);
   }
 
   engine::ParamStore store;
   std::unique_ptr<ImageMoe> layer;
-  ImageMoePass pass{1};
+  moe::ModelOutput pass;
+  moe::RoutingOrders orders;
   std::vector<int64_t> ids;
   std::vector<int32_t> chosen;
   naive::Vec weight;
@@ -106,8 +108,9 @@ TEST_CASE("image moe: the mixture of what each expert makes alone") {
         std::vector<double> want(y.size());
         const size_t size = y.size() / 9;
         for (int64_t e = 0; e < 4; ++e) {
-          f.pass.fixed_experts[0] = e;
+          f.orders.layers = {{.layer = 0, .expert = e}};
           const auto alone = f.output(x);
+          CHECK(std::ranges::count(f.chosen, e) == 9);
           for (size_t c = 0; c < chosen.size(); ++c) {
             if (chosen[c] != e) continue;
             const size_t image = c / size_t(k);
@@ -305,6 +308,78 @@ TEST_CASE("image moe: same bits for threads and in any batch, no heap allocation
   CHECK(step() == 0);
 }
 
+TEST_CASE(
+    "image moe: a grid routes patches, and one expert for all makes what it makes of the whole") {
+  constexpr int64_t side = 8, picture = side * side * kChannels;
+  const auto run = [&](Fixture& f, const std::vector<double>& x, Tape& tape) {
+    return f.run(tape, tape.input(view(x, {3, side, side, kChannels})));
+  };
+  const auto x = values<double>(3 * picture, 31, 2);
+  for (const int64_t stride : {1, 2}) {
+    CAPTURE(stride);
+    const ImageMoeConfig config{.experts = 3, .top_k = 2, .weight = GateWeight::kPlain};
+    ImageMoeConfig cut = config;
+    cut.grid = 2;
+    Fixture whole(config, false, stride), patches(cut, false, stride);
+    // Means over pixels are small beside a bias.
+    set_param(patches.store, "router.bias", naive::Vec(3));
+    whole.orders.layers = patches.orders.layers = {{.layer = 0, .expert = 1}};
+    StepArena arena;
+    Tape tape(arena);
+    const auto want = copy_of<double>(run(whole, x, tape));
+    CHECK(distance(copy_of<double>(run(patches, x, tape)), want) < 1e-12);
+    // Otherwise each patch goes its own way.
+    patches.orders.layers.clear();
+    CHECK(distance(copy_of<double>(run(patches, x, tape)), want) > 1e-3);
+    const moe::Routing& r = patches.pass.routings[0];
+    CHECK(r.images == 3);
+    CHECK(r.tokens == 4);
+    const auto chosen = copy_of<int32_t>(r.chosen);
+    CHECK(chosen.size() == 3 * 4 * 2);
+    CHECK(std::ranges::count(chosen, chosen[0]) < 12);
+    const auto op = [&](std::span<const Tensor> v) { return patches.run(*v[0].tape(), v[0]); };
+    const auto report = gradcheck_along(op, {Shape{3, side, side, kChannels}});
+    CHECK_MESSAGE(report.ok(), report);
+    CHECK(caught([&] {
+            patches.run(tape, tape.input(view(x, {2, 6, 16, kChannels})));
+          }).is(ErrorKind::kShape, {"6 x 16"}) == (stride == 2));
+  }
+}
+
+TEST_CASE("image moe: choices of another pass, as constants") {
+  Fixture f({.experts = 3, .top_k = 2, .weight = GateWeight::kPlain});
+  set_param(f.store, "router.bias", naive::Vec(3));
+  const auto x = pictures(4), other = values<double>(4 * kPicture, 5, 2);
+  const auto y = f.output(x);
+  std::vector<int32_t> chosen = f.chosen;
+  naive::Vec weight = f.weight;
+  f.output(other);
+  CHECK(f.chosen != chosen);  // or freezing would show nothing
+  f.orders.layers = {{.layer = 0, .chosen = view(chosen, {4, 2}), .weight = view(weight, {4, 2})}};
+  CHECK(f.output(x) == y);
+  f.output(other);
+  CHECK(f.chosen == chosen);
+  CHECK(f.weight == weight);
+  // No gradient goes by way of the router.
+  StepArena arena;
+  Tape tape(arena);
+  f.store.zero(Slab::kGrad);
+  const Tensor out =
+      f.run(tape, tape.input(view(x, {4, kSide, kSide, kChannels})), nn::Mode::kEval, true);
+  tape.backward(out, view(std::vector<double>(size_t(out.numel()), 1), out.shape()));
+  const auto grad = [&](const std::string& path) {
+    const auto g = f64_of(f.store.view(f.store.find(path), Slab::kGrad));
+    return std::ranges::any_of(g, [](double v) { return v != 0; });
+  };
+  CHECK(!grad("router.weight"));
+  CHECK(grad("experts.0.weight"));
+  // Orders for other layers, and of other sizes.
+  f.orders.layers[0].layer = 1;
+  CHECK(f.output(x) == y);
+  f.orders.layers[0].layer = 0;
+  CHECK(caught([&] { f.output(pictures(3)); }).is(ErrorKind::kShape, {"layer 0"}));
+}
+
 TEST_CASE("image moe: costs") {
   Fixture f({.experts = 4, .top_k = 2, .weight = GateWeight::kPlain});
   nn::PictureSize size{kSide, kSide};
@@ -329,7 +404,7 @@ TEST_CASE("image moe: rejects what it cannot do") {
           Fixture f({.experts = 7, .router = ImageRouterKind::kFirstChannels});
         }).is(ErrorKind::kValue, {"6 channels", "7 experts"}));
   Fixture f({.experts = 3});
-  f.pass.fixed_experts[0] = 3;
+  f.orders.layers = {{.layer = 0, .expert = 3}};
   CHECK(caught([&] { f.output(pictures(1)); }).is(ErrorKind::kValue, {"no expert 3"}));
   StepArena arena;
   Tape tape(arena);
