@@ -98,7 +98,7 @@ struct Config {
   struct Schedule {
     std::string kind = "cosine";
     double peak = 1e-3, end = 0, power = 0.9;
-    int64_t warmup_steps = 0;
+    int64_t warmup_steps = 0, warmup_epochs = 0, step_epochs = 30;
   };
   struct Train {
     int64_t steps = 0, epochs = 0, batch = 128, micro_batch = 0;

@@ -261,19 +261,30 @@ void list_optimizer(Listing& to, Config::Optimizer& o) {
 
 void list_schedule(Listing& to, Config::Schedule& s) {
   to.group("schedule");
-  to.choice("kind", s.kind, {"constant", "linear", "cosine", "polynomial"},
-            "Learning rate after the warm-up.");
+  to.choice("kind", s.kind,
+            {"constant", "linear", "cosine", "polynomial", "step", "rsm-polynomial", "rsm-cosine"},
+            "Learning rate after the warm-up. The last three change it once an epoch and need "
+            "train.epochs; those of Robust Experts, rsm-..., chain their warm-up with the rest as "
+            "that code does.");
   to.real("peak", s.peak, kPositive, "Learning rate at the end of the warm-up.");
   to.real("end", s.end, kNotNegative,
-          "Learning rate at the last step (linear, cosine, polynomial).");
-  to.real("power", s.power, kPositive, "Of 1 - t, the share of the way left (polynomial).");
-  to.integer("warmup_steps", s.warmup_steps, kAnyCount, "Steps of linear warm-up from 0.");
+          "Learning rate at the last step (linear, cosine, polynomial); the floor of rsm-cosine, "
+          "which rises from it again in the last warmup_epochs.");
+  to.real("power", s.power, kPositive,
+          "Of 1 - t, the share of the way left (polynomial, rsm-polynomial).");
+  to.integer("warmup_steps", s.warmup_steps, kAnyCount,
+             "Steps of linear warm-up from 0 (all but rsm-...).");
+  to.integer("warmup_epochs", s.warmup_epochs, {0, 1000000},
+             "Epochs of warm-up from a hundredth of the rate (rsm-cosine).");
+  to.integer("step_epochs", s.step_epochs, {1, 1000000},
+             "Epochs after which the rate falls to a tenth, each time (step).");
 }
 
 void list_train(Listing& to, Config::Train& t) {
   to.group("train");
   to.integer("steps", t.steps, kAnyCount, "Updates; 0: from epochs.");
-  to.integer("epochs", t.epochs, {0, 1000000}, "Passes over the data, used where steps is 0.");
+  to.integer("epochs", t.epochs, {0, 1000000},
+             "Passes over the data, used where steps is 0, and by schedules per epoch.");
   to.integer("batch", t.batch, {1, 1048576},
              "Views per update: 128 are 64 pairs where data.two_view is on.");
   to.integer("micro_batch", t.micro_batch, {0, 1048576},

@@ -153,7 +153,7 @@ const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
   if (!std::isfinite(result_.gradient_norm)) {
     report_non_finite(step, "gradient norm", result_.gradient_norm);
   }
-  result_.learning_rate = learning_rate(config_.schedule, step, steps_);
+  result_.learning_rate = learning_rate(config_.schedule, step, steps_, config_.train.epochs);
   optimizer_.step(step, result_.learning_rate, result_.gradient_norm);
   return result_;
 }
