@@ -55,6 +55,7 @@ struct Config {
     int64_t steps = 7;
     std::string attack_mode = "eval";
     bool drop_start = false;
+    double beta = 6;
   };
   struct Init {
     std::string from, rules;

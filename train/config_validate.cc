@@ -170,6 +170,11 @@ void validate_adversarial(const Config& c) {
           "adversarial.kind = \"", a.kind,
           "\" attacks an image's own class, but augment.mixup or augment.cutmix mixes images: set "
           "them to 0, or adversarial.kind=none");
+  if (a.kind != "trades") return;
+  require(c.prc.form == "none", "adversarial.kind = \"trades\" learns from two passes, but ",
+          "prc.form = \"", c.prc.form, "\" compares routers within one: set prc.form=none");
+  require(c.train.loss == "softmax", "adversarial.kind = \"trades\" compares softmaxes, but ",
+          "train.loss = \"", c.train.loss, "\" has none: set train.loss=softmax");
 }
 
 void validate_init(const Config& c) {

@@ -5,6 +5,7 @@
 #include "engine/ops/pointwise.h"
 #include "moe/balance_loss.h"
 #include "nn/loss/gshard_loss.h"
+#include "nn/loss/kl_divergence.h"
 #include "nn/loss/mean_entropy.h"
 
 namespace train {
@@ -22,10 +23,12 @@ void LossTerms::add(const LossTerms& other) {
   prc_diagonal += other.prc_diagonal;
   prc_off_diagonal += other.prc_off_diagonal;
   prc_pairs += other.prc_pairs;
+  divergence += other.divergence;
 }
 
 Objective::Objective(const Config& config)
     : sigmoid_(config.train.loss == "sigmoid"),
+      beta_(config.adversarial.beta),
       moe_(config.moe),
       pairs_(config.prc),
       pairing_(pairs_.form == "none"                         ? Pairing::kNone
@@ -48,7 +51,7 @@ double number(const Tensor& x) {
 
 struct Objective::Sum {
   Tensor total;
-  double share;  // of the step's views that this micro-batch has
+  double share;  // of the step's views that this micro-batch has; of two passes, half
   LossTerms& terms;
 
   // Adds weight * term, and its number to `part`.
@@ -99,7 +102,8 @@ void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& m
 }
 
 Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor& targets,
-                       const Tensor& match, int64_t batch_views, LossTerms& terms) const {
+                       const Tensor& match, int64_t batch_views, LossTerms& terms,
+                       const moe::ModelOutput* second) const {
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");
   terms = {};
@@ -107,13 +111,19 @@ Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor
   const bool soft = targets.shape().rank() == 2;
   Sum sum{soft ? engine::soft_cross_entropy(out.logits, targets, kind, views)
                : engine::cross_entropy(out.logits, targets, kind, views),
-          static_cast<double>(targets.shape()[0]) / views, terms};
+          static_cast<double>(targets.shape()[0]) / views / (second == nullptr ? 1 : 2), terms};
   terms.cross_entropy = number(sum.total);
   for (const moe::Routing& r : out.routings) {
     add_balance(r, sum);
     if (compares_pairs()) {
       add_pairs(f, r, match, static_cast<double>(out.routings.size()), sum);
     }
+  }
+  if (second != nullptr) {
+    for (const moe::Routing& r : second->routings) add_balance(r, sum);
+    const Tensor apart = engine::scale(nn::kl_divergence(out.logits, second->logits, views), beta_);
+    terms.divergence = number(apart);
+    sum.total = engine::add(sum.total, apart);
   }
   terms.total = number(sum.total);
   return sum.total;

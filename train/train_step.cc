@@ -97,17 +97,26 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
                 .sample_ids = ids};
   const Tensor all = tape_.input(pixels_of(batch, config_));
   const ViewLabels labels(batch, config_.model.classes, several_, config_.train.loss == "softmax");
-  const Tensor images = adversary_ != nullptr ? tape_.input(attacked(batch, step, begin, ids))
-                        : mixer_.mixes()      ? engine::mix_images(all, mixer_.drawn(), begin, end)
-                                              : tape_.input(all.rows(begin, end));
+  const Tensor neighbours =
+      adversary_ != nullptr ? tape_.input(attacked(batch, step, begin, ids)) : Tensor{};
+  const bool two_passes = adversary_ != nullptr && adversary_->keeps_images();
+  const Tensor images = adversary_ != nullptr && !two_passes ? neighbours
+                        : mixer_.mixes() ? engine::mix_images(all, mixer_.drawn(), begin, end)
+                                         : tape_.input(all.rows(begin, end));
   const Tensor targets = mixer_.softens() ? mixer_.targets(arena_, labels, begin, end)
                                           : labels_of(batch).rows(begin, end);
   const bool looks = looks_at_pairs_ && config_.data.two_view;
   const Tensor match =
       objective_.compares_pairs() || looks ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.network->forward(f, images, output_);
+  if (two_passes) {
+    nn::Forward second = f;
+    second.seed = adversary_->second_seed();
+    model_.network->forward(second, neighbours, second_);
+  }
   LossTerms terms;
-  const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
+  const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms,
+                                      two_passes ? &second_ : nullptr);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
   result_.loss.add(terms);
   count(labels, begin);

@@ -74,7 +74,7 @@ class TrainStep {
   Optimizer optimizer_;
   engine::StepArena arena_;
   engine::Tape tape_;
-  moe::ModelOutput output_;
+  moe::ModelOutput output_, second_;  // second_: for adversarial images beside the clean ones
   StepResult result_;
   bool looks_at_pairs_ = false;
   std::vector<ConsistencyMatrix> matrices_;  // an MoE layer, of the step at hand

@@ -232,6 +232,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
                 {"prc_diagonal", in.loss.prc_diagonal / n},
                 {"prc_off_diagonal", in.loss.prc_off_diagonal / n},
                 {"prc_pairs", static_cast<double>(in.loss.prc_pairs) / n},
+                {"divergence", in.loss.divergence / n},
                 {"accuracy", accuracy},
                 {"accuracy_n", in.views},
                 {"gradient_norm", in.gradient_norm / n},
@@ -246,8 +247,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
     fields.emplace_back(at + "dead", static_cast<int64_t>(s.dead.size()));
   }
   metrics_->write(fields);
-  in = Interval{};
-  in.started_s = now_s();
+  in = Interval{.started_s = now_s()};
 }
 
 bool Trainer::wants_s(int64_t next_step) const {

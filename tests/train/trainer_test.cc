@@ -166,6 +166,23 @@ TEST_CASE("trainer: a log line sums up its interval") {
   }
 }
 
+TEST_CASE("trainer: TRADES' divergence is a number of its own") {
+  const TempFolder folder;
+  run(folder / "run", {"adversarial.kind=trades", "adversarial.steps=2", "train.steps=6"});
+  const auto lines = lines_of(folder / "run/metrics.jsonl", "train");
+  REQUIRE(lines.size() == 6);
+  for (const json& line : lines) {
+    double sum = 0;
+    for (const char* term : {"cross_entropy", "importance", "load", "divergence"}) {
+      sum += line[term].get<double>();
+    }
+    CHECK(line["loss"].get<double>() == doctest::Approx(sum).epsilon(1e-6));
+  }
+  CHECK(lines.back()["divergence"].get<double>() > 0);
+  run(folder / "plain", {"train.steps=4"});
+  CHECK(lines_of(folder / "plain/metrics.jsonl", "train").back()["divergence"] == 0);
+}
+
 TEST_CASE("trainer: a schedule per epoch changes the rate between epochs alone") {
   const TempFolder folder;
   run(folder / "run", {"schedule.kind=rsm-polynomial", "schedule.warmup_steps=0", "train.steps=0",
