@@ -56,6 +56,7 @@ struct Config {
     std::string attack_mode = "eval";
     bool drop_start = false;
     double beta = 6;
+    int64_t replays = 4;
   };
   struct Init {
     std::string from, rules;

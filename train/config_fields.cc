@@ -145,21 +145,24 @@ void list_prc(Listing& to, Config::Prc& p) {
 
 void list_adversarial(Listing& to, Config::Adversarial& a) {
   to.group("adversarial");
-  to.choice("kind", a.kind, {"none", "pgd", "fast", "trades"},
+  to.choice("kind", a.kind, {"none", "pgd", "fast", "free", "trades"},
             "Training on adversarial images alone: of projected gradient descent from a random "
-            "start, or of a single step from there; or on images as they are and, so that nothing "
-            "near them is told otherwise, on images nearby that are (TRADES).");
+            "start, of a single step from there, or under noise that the training's own gradients "
+            "move (free); or on images as they are and, so that nothing near them is told "
+            "otherwise, on images nearby that are (TRADES).");
   to.text("eps", a.eps, "How far a pixel may be changed, white being 1: a number or a fraction.");
   to.text("step", a.step, "Length of a step of the attack.");
   to.integer("steps", a.steps, {1, 10000}, "Steps of the attack (pgd, trades).");
   to.choice("attack_mode", a.attack_mode, {"eval", "train"},
-            "How the network runs while it is attacked: as in evaluation, or as in training, where "
+            "How the network runs while it is attacked (all but free): as in evaluation, or as in "
+            "training, where "
             "each pass moves batch norms' running statistics.");
   to.flag("drop_start", a.drop_start,
           "The step is taken from the image, not from its start (fast).");
   to.real(
       "beta", a.beta, kNotNegative,
       "Weight of the divergence between predictions of an image and of its neighbour (trades).");
+  to.integer("replays", a.replays, {1, 10000}, "Updates that a batch is used for (free).");
 }
 
 void list_init(Listing& to, Config::Init& i) {

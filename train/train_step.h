@@ -5,6 +5,7 @@
 
 #include "engine/core/tape.h"
 #include "train/adversarial/adversary.h"
+#include "train/adversarial/free_noise.h"
 #include "train/audit/consistency.h"
 #include "train/mix.h"
 #include "train/model.h"
@@ -34,7 +35,9 @@ struct StepResult {
 };
 
 // One training step: forward, loss, backward over all micro-batches, clip, update. Owns the
-// step's memory; a warm step makes no heap allocation.
+// step's memory; a warm step makes no heap allocation. In free adversarial training all of that
+// adversarial.replays times with the same batch and learning rate, each replay with router noise
+// and masks of its own; what a step reports is then its last replay's.
 class TrainStep {
  public:
   // steps: of the whole run, for the schedule. The model must have gradients. several: the right
@@ -48,6 +51,11 @@ class TrainStep {
   const StepResult& run(const data::Batch& batch, int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
+  // What a run has beside its parameters and is to be in its checkpoints: with free adversarial
+  // training "adversarial/noise", else nothing. Views: what is read into them is in force.
+  std::vector<NamedTensor> state() const;
+  // Error(kFormat) that begins with `where`, for a state that no run can have.
+  void check_state(const std::string& where) const;
   // Bytes of activations and their gradients at the peak so far.
   int64_t activation_bytes() const { return arena_.bytes_peak(); }
   // From now on StepResult has S of every layer; the weights stay the same bits.
@@ -56,7 +64,13 @@ class TrainStep {
   void profile(engine::OpTimes* times) { tape_.profile(times); }
 
  private:
-  void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
+  void update(const data::Batch& batch, int64_t step, int64_t replay);
+  void micro_batch(const data::Batch& batch, int64_t step, int64_t replay, int64_t begin,
+                   int64_t end);
+  // Images [begin, end) as the model is to see them first.
+  engine::Tensor shown(const data::Batch& batch, const engine::Tensor& neighbours, int64_t begin,
+                       int64_t end);
+  void clear_result(int64_t views);
   // Adversarial images in the place of `ids.size()` images from `begin` on.
   engine::Tensor attacked(const data::Batch& batch, int64_t step, int64_t begin,
                           std::span<const int64_t> ids);
@@ -67,7 +81,8 @@ class TrainStep {
   const Config config_;
   const Objective objective_;
   Mixer mixer_;
-  std::unique_ptr<Adversary> adversary_;  // null: training on the images as they are
+  std::unique_ptr<Adversary> adversary_;  // null: training on the images as they are, or free
+  std::unique_ptr<FreeNoise> noise_;
   const RightClasses* const several_;
   Model& model_;
   const int64_t steps_;

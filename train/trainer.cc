@@ -17,7 +17,7 @@ using engine::ErrorKind;
 
 // Sums over the steps between two log lines.
 struct Trainer::Interval {
-  LossTerms loss;
+  LossTerms loss = {};
   double gradient_norm = 0, learning_rate = 0, wait_s = 0, started_s = 0;
   int64_t steps = 0, views = 0, correct = 0;
 
@@ -122,8 +122,10 @@ void Trainer::load_newest() {
         ErrorKind::kFormat, found.path, ": run.json contradicts itself: seed ", was.seed,
         ", epoch ", was.epoch, " and position ", was.position, " are not those of step ", was.step,
         "; use another checkpoint");
-  state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything).state;
+  const auto more = step_.state();
+  state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything, more).state;
   check_finite(model_.params, found.path);
+  step_.check_state(found.path);
   first_step_ = state_.step;
   last_checkpoint_ = found.path;
   log_.line("resuming after step " + std::to_string(first_step_) + " from " + found.path);
@@ -359,7 +361,8 @@ void Trainer::save(int64_t next_step, bool proven) {
   last_checkpoint_ = save_checkpoint(
       options_.run_dir, model_.params, state_,
       {{"class_names", lines_of(train_.info().class_names)}, {"config", portable_config(config_)}},
-      proven ? config_.checkpoint.keep : std::max<int64_t>(2, config_.checkpoint.keep));
+      proven ? config_.checkpoint.keep : std::max<int64_t>(2, config_.checkpoint.keep),
+      step_.state());
 }
 
 void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {
