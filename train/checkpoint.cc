@@ -76,13 +76,15 @@ std::vector<NamedTensor> tensors_of(const ParamStore& params, Slab slab,
   return tensors;
 }
 
-std::vector<NamedTensor> state_tensors(const ParamStore& params) {
+std::vector<NamedTensor> state_tensors(const ParamStore& params,
+                                       std::span<const NamedTensor> others) {
   std::vector<NamedTensor> tensors;
   for (const auto& [slab, prefix] : kStateSlabs) {
     if (!params.has(slab)) continue;
     const auto more = tensors_of(params, slab, prefix);
     tensors.insert(tensors.end(), more.begin(), more.end());
   }
+  tensors.insert(tensors.end(), others.begin(), others.end());
   return tensors;
 }
 
@@ -254,7 +256,8 @@ void delete_old(const std::string& folder, const CheckpointState& state, int64_t
 }  // namespace
 
 std::string save_checkpoint(const std::string& run_dir, const ParamStore& params,
-                            const CheckpointState& state, const Metadata& metadata, int64_t keep) {
+                            const CheckpointState& state, const Metadata& metadata, int64_t keep,
+                            std::span<const NamedTensor> more) {
   check(state.step >= 0 && keep >= 1, ErrorKind::kValue, "checkpoint of step ", state.step,
         ", keeping the last ", keep, ": expected a step >= 0 and at least 1 to keep");
   const std::string run_json = state_text(state);
@@ -270,7 +273,8 @@ std::string save_checkpoint(const std::string& run_dir, const ParamStore& params
     Manifest manifest;
     manifest[kModelFile] = write_safetensors(join(unfinished, kModelFile),
                                              tensors_of(params, Slab::kValue, ""), metadata);
-    manifest[kStateFile] = write_safetensors(join(unfinished, kStateFile), state_tensors(params));
+    manifest[kStateFile] =
+        write_safetensors(join(unfinished, kStateFile), state_tensors(params, more));
     manifest[kRunFile] = write_file(join(unfinished, kRunFile), run_json);
     write_file(join(unfinished, kManifestFile), manifest_text(manifest));
     replace_folder(unfinished, folder);
@@ -284,7 +288,8 @@ std::string save_checkpoint(const std::string& run_dir, const ParamStore& params
   return folder;
 }
 
-Loaded load_checkpoint(const std::string& path, ParamStore& params, LoadWhat what) {
+Loaded load_checkpoint(const std::string& path, ParamStore& params, LoadWhat what,
+                       std::span<const NamedTensor> more) {
   Choice choice = choose(path);
   check(choice.whole || what == LoadWhat::kWeights, ErrorKind::kFormat, path,
         ": holds weights alone; give a run directory or a step directory");
@@ -300,7 +305,7 @@ Loaded load_checkpoint(const std::string& path, ParamStore& params, LoadWhat wha
   }
   const SafetensorsFile state(join(choice.loaded.path, kStateFile));
   const bool ema = what == LoadWhat::kEma;
-  const auto targets = ema ? tensors_of(params, Slab::kValue, "ema/") : state_tensors(params);
+  const auto targets = ema ? tensors_of(params, Slab::kValue, "ema/") : state_tensors(params, more);
   const bool averaged = std::any_of(state.entries().begin(), state.entries().end(),
                                     [](const auto& e) { return e.name.starts_with("ema/"); });
   check(!ema || averaged, ErrorKind::kFormat, choice.loaded.path,

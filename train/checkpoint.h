@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,15 +40,18 @@ enum class LoadWhat : uint8_t { kWeights, kEverything, kEma };
 // Writes run_dir/checkpoints/step-…, then `latest`, and then deletes all older checkpoints but
 // the last `keep` (the new one counts) and the best. Returns the step directory. When it throws
 // Error(kIo) (full disk, no permission), what was there before is still there.
-// Call it from one process per run directory.
+// Call it from one process per run directory. more: what else belongs to the state, under names
+// that begin with none of the slabs' prefixes.
 std::string save_checkpoint(const std::string& run_dir, const engine::ParamStore& params,
-                            const CheckpointState& state, const Metadata& metadata, int64_t keep);
+                            const CheckpointState& state, const Metadata& metadata, int64_t keep,
+                            std::span<const NamedTensor> more = {});
 
 // Loads from a run directory (the checkpoint `latest` names; if that is damaged the next older
 // one, with a warning), from one step directory, or from a .safetensors file (weights alone).
 // Missing, extra and differing tensors are all named in one Error(kFormat), thrown before
-// anything in `params` has changed.
-Loaded load_checkpoint(const std::string& path, engine::ParamStore& params, LoadWhat what);
+// anything in `params` has changed. more: as in save_checkpoint, read with kEverything.
+Loaded load_checkpoint(const std::string& path, engine::ParamStore& params, LoadWhat what,
+                       std::span<const NamedTensor> more = {});
 // The same choice without the tensors; pass its path on to load_checkpoint to get that one.
 Loaded peek_checkpoint(const std::string& path);
 

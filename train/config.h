@@ -61,6 +61,8 @@ struct Config {
     int64_t steps = 7;
     std::string attack_mode = "eval";
     bool drop_start = false;
+    double beta = 6;
+    int64_t replays = 4;
   };
   struct Init {
     std::string from, rules;
@@ -104,7 +106,7 @@ struct Config {
   struct Schedule {
     std::string kind = "cosine";
     double peak = 1e-3, end = 0, power = 0.9;
-    int64_t warmup_steps = 0;
+    int64_t warmup_steps = 0, warmup_epochs = 0, step_epochs = 30;
   };
   struct Train {
     int64_t steps = 0, epochs = 0, batch = 128, micro_batch = 0;

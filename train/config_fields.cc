@@ -169,17 +169,24 @@ void list_prc(Listing& to, Config::Prc& p) {
 
 void list_adversarial(Listing& to, Config::Adversarial& a) {
   to.group("adversarial");
-  to.choice("kind", a.kind, {"none", "pgd", "fast"},
+  to.choice("kind", a.kind, {"none", "pgd", "fast", "free", "trades"},
             "Training on adversarial images alone: of projected gradient descent from a random "
-            "start, or of a single step from there.");
+            "start, of a single step from there, or under noise that the training's own gradients "
+            "move (free); or on images as they are and, so that nothing near them is told "
+            "otherwise, on images nearby that are (TRADES).");
   to.text("eps", a.eps, "How far a pixel may be changed, white being 1: a number or a fraction.");
   to.text("step", a.step, "Length of a step of the attack.");
-  to.integer("steps", a.steps, {1, 10000}, "Steps of the attack (pgd).");
+  to.integer("steps", a.steps, {1, 10000}, "Steps of the attack (pgd, trades).");
   to.choice("attack_mode", a.attack_mode, {"eval", "train"},
-            "How the network runs while it is attacked: as in evaluation, or as in training, where "
+            "How the network runs while it is attacked (all but free): as in evaluation, or as in "
+            "training, where "
             "each pass moves batch norms' running statistics.");
   to.flag("drop_start", a.drop_start,
           "The step is taken from the image, not from its start (fast).");
+  to.real(
+      "beta", a.beta, kNotNegative,
+      "Weight of the divergence between predictions of an image and of its neighbour (trades).");
+  to.integer("replays", a.replays, {1, 10000}, "Updates that a batch is used for (free).");
 }
 
 void list_init(Listing& to, Config::Init& i) {
@@ -285,19 +292,30 @@ void list_optimizer(Listing& to, Config::Optimizer& o) {
 
 void list_schedule(Listing& to, Config::Schedule& s) {
   to.group("schedule");
-  to.choice("kind", s.kind, {"constant", "linear", "cosine", "polynomial"},
-            "Learning rate after the warm-up.");
+  to.choice("kind", s.kind,
+            {"constant", "linear", "cosine", "polynomial", "step", "rsm-polynomial", "rsm-cosine"},
+            "Learning rate after the warm-up. The last three change it once an epoch and need "
+            "train.epochs; those of Robust Experts, rsm-..., chain their warm-up with the rest as "
+            "that code does.");
   to.real("peak", s.peak, kPositive, "Learning rate at the end of the warm-up.");
   to.real("end", s.end, kNotNegative,
-          "Learning rate at the last step (linear, cosine, polynomial).");
-  to.real("power", s.power, kPositive, "Of 1 - t, the share of the way left (polynomial).");
-  to.integer("warmup_steps", s.warmup_steps, kAnyCount, "Steps of linear warm-up from 0.");
+          "Learning rate at the last step (linear, cosine, polynomial); the floor of rsm-cosine, "
+          "which rises from it again in the last warmup_epochs.");
+  to.real("power", s.power, kPositive,
+          "Of 1 - t, the share of the way left (polynomial, rsm-polynomial).");
+  to.integer("warmup_steps", s.warmup_steps, kAnyCount,
+             "Steps of linear warm-up from 0 (all but rsm-...).");
+  to.integer("warmup_epochs", s.warmup_epochs, {0, 1000000},
+             "Epochs of warm-up from a hundredth of the rate (rsm-cosine).");
+  to.integer("step_epochs", s.step_epochs, {1, 1000000},
+             "Epochs after which the rate falls to a tenth, each time (step).");
 }
 
 void list_train(Listing& to, Config::Train& t) {
   to.group("train");
   to.integer("steps", t.steps, kAnyCount, "Updates; 0: from epochs.");
-  to.integer("epochs", t.epochs, {0, 1000000}, "Passes over the data, used where steps is 0.");
+  to.integer("epochs", t.epochs, {0, 1000000},
+             "Passes over the data, used where steps is 0, and by schedules per epoch.");
   to.integer("batch", t.batch, {1, 1048576},
              "Views per update: 128 are 64 pairs where data.two_view is on.");
   to.integer("micro_batch", t.micro_batch, {0, 1048576},

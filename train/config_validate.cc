@@ -6,6 +6,7 @@
 #include "train/config.h"
 #include "train/fraction.h"
 #include "train/network.h"
+#include "train/schedule.h"
 
 namespace train {
 namespace {
@@ -192,6 +193,11 @@ void validate_adversarial(const Config& c) {
           "adversarial.kind = \"", a.kind,
           "\" attacks an image's own class, but augment.mixup or augment.cutmix mixes images: set "
           "them to 0, or adversarial.kind=none");
+  if (a.kind != "trades") return;
+  require(c.prc.form == "none", "adversarial.kind = \"trades\" learns from two passes, but ",
+          "prc.form = \"", c.prc.form, "\" compares routers within one: set prc.form=none");
+  require(c.train.loss == "softmax", "adversarial.kind = \"trades\" compares softmaxes, but ",
+          "train.loss = \"", c.train.loss, "\" has none: set train.loss=softmax");
 }
 
 void validate_init(const Config& c) {
@@ -199,6 +205,29 @@ void validate_init(const Config& c) {
       !c.init.allow_nonfinite || !c.init.from.empty(),
       "init.allow_nonfinite is about the weights of --init, but there is none: give it or leave "
       "that out");
+}
+
+void validate_schedule(const Config& c) {
+  const Config::Schedule& s = c.schedule;
+  const Config::Train& t = c.train;
+  require(t.steps == 0 || s.warmup_steps <= t.steps, "schedule.warmup_steps = ", s.warmup_steps,
+          " is more than train.steps = ", t.steps, ": shorten the warm-up or train longer");
+  const bool falls = s.kind != "constant" && s.kind != "step" && s.kind != "rsm-polynomial";
+  require(!falls || s.end <= s.peak, "schedule.end = ", s.end, " is above schedule.peak = ", s.peak,
+          ": the rate falls after the warm-up, lower the end");
+  require(!per_epoch(s) || t.epochs > 0, "schedule.kind = \"", s.kind,
+          "\" changes the rate once an epoch, but train.epochs is 0: set it, beside train.steps or "
+          "alone");
+  const bool chained = s.kind == "rsm-polynomial" || s.kind == "rsm-cosine";
+  require(!chained || s.warmup_steps == 0, "schedule.warmup_steps = ", s.warmup_steps,
+          " is not for schedule.kind = \"", s.kind,
+          "\", which has a warm-up of its own: set schedule.warmup_steps=0");
+  require(s.warmup_epochs == 0 || s.kind == "rsm-cosine",
+          "schedule.warmup_epochs = ", s.warmup_epochs, " is for rsm-cosine, but schedule.kind is ",
+          s.kind, ": set schedule.warmup_epochs=0");
+  require(s.warmup_epochs == 0 || s.warmup_epochs < t.epochs,
+          "schedule.warmup_epochs = ", s.warmup_epochs, " leaves none of train.epochs = ", t.epochs,
+          " for the cosine: lower it");
 }
 
 void validate_training(const Config& c) {
@@ -214,12 +243,6 @@ void validate_training(const Config& c) {
     require(t.micro_batch % 2 == 0, "train.micro_batch = ", t.micro_batch,
             " is odd and would part two views of an image (data.two_view=true): make it even");
   }
-  const Config::Schedule& s = c.schedule;
-  require(t.steps == 0 || s.warmup_steps <= t.steps, "schedule.warmup_steps = ", s.warmup_steps,
-          " is more than train.steps = ", t.steps, ": shorten the warm-up or train longer");
-  require(s.kind == "constant" || s.end <= s.peak, "schedule.end = ", s.end,
-          " is above schedule.peak = ", s.peak,
-          ": the rate falls after the warm-up, lower the end");
 }
 
 }  // namespace
@@ -233,6 +256,7 @@ void validate(const Config& config) {
   validate_data(config);
   validate_mixing(config);
   validate_training(config);
+  validate_schedule(config);
 }
 
 }  // namespace train

@@ -97,11 +97,16 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const Activations per =
       is_vit(config) ? vit_activations(vmoe_config(config)) : resnet_activations(config);
   plan.moe = bytes(images * per.moe);
-  // An attack keeps a pass of its own, and its images six times.
+  // An attack keeps a pass of its own, and its images six times; TRADES learns from two passes.
   const double step = per.kept + per.gradients;
-  const bool attacks = config.adversarial.kind != "none";
+  const bool free = config.adversarial.kind == "free";
+  const bool attacks = config.adversarial.kind != "none" && !free;
+  const double second = config.adversarial.kind == "trades" ? per.kept : 0;
   plan.activations =
-      bytes(images * ((attacks ? 2 * step + 6 * pixels : step) + (mixes ? pixels : 0)));
+      bytes(images * ((attacks ? 2 * step + second + 6 * pixels : step) + (mixes ? pixels : 0)));
+  // Free training: images with their noise four times, and the noise of the whole batch.
+  if (free)
+    plan.activations += bytes((4 * images + static_cast<double>(config.train.batch)) * pixels);
   plan.evaluation = bytes(static_cast<double>(config.eval.batch) * per.kept);
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) * pixels);

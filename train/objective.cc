@@ -5,6 +5,7 @@
 #include "engine/ops/pointwise.h"
 #include "moe/balance_loss.h"
 #include "nn/loss/gshard_loss.h"
+#include "nn/loss/kl_divergence.h"
 #include "nn/loss/mean_entropy.h"
 #include "train/network.h"
 
@@ -25,6 +26,7 @@ void LossTerms::add(const LossTerms& other) {
   prc_diagonal += other.prc_diagonal;
   prc_off_diagonal += other.prc_off_diagonal;
   prc_pairs += other.prc_pairs;
+  divergence += other.divergence;
 }
 
 namespace {
@@ -41,6 +43,7 @@ moe::ImageBalance image_balance_of(const std::string& name) {
 Objective::Objective(const Config& config)
     : sigmoid_(config.train.loss == "sigmoid"),
       vit_(is_vit(config)),
+      beta_(config.adversarial.beta),
       moe_(config.moe),
       image_moe_(config.image_moe),
       image_balance_(image_balance_of(config.image_moe.balance)),
@@ -65,7 +68,7 @@ double number(const Tensor& x) {
 
 struct Objective::Sum {
   Tensor total;
-  double share;  // of the step's views that this micro-batch has
+  double share;  // of the step's views that this micro-batch has; of two passes, half
   LossTerms& terms;
 
   // Adds weight * term, and its number to `part`.
@@ -77,6 +80,7 @@ struct Objective::Sum {
 };
 
 void Objective::add_balance(const moe::Routing& r, Sum& sum) const {
+  if (!vit_) return add_image_balance(r, sum);
   const int64_t group = (moe_.group_images > 0 ? moe_.group_images : r.images) * r.tokens;
   if (moe_.importance_weight > 0) {
     sum.include(moe::importance_loss(r.clean, group), moe_.importance_weight, sum.terms.importance);
@@ -127,7 +131,8 @@ void Objective::add_pairs(nn::Forward& f, const moe::Routing& r, const Tensor& m
 }
 
 Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor& targets,
-                       const Tensor& match, int64_t batch_views, LossTerms& terms) const {
+                       const Tensor& match, int64_t batch_views, LossTerms& terms,
+                       const moe::ModelOutput* second) const {
   const double views = static_cast<double>(batch_views);
   f.tape.scope("loss");
   terms = {};
@@ -135,17 +140,19 @@ Tensor Objective::loss(nn::Forward& f, const moe::ModelOutput& out, const Tensor
   const bool soft = targets.shape().rank() == 2;
   Sum sum{soft ? engine::soft_cross_entropy(out.logits, targets, kind, views)
                : engine::cross_entropy(out.logits, targets, kind, views),
-          static_cast<double>(targets.shape()[0]) / views, terms};
+          static_cast<double>(targets.shape()[0]) / views / (second == nullptr ? 1 : 2), terms};
   terms.cross_entropy = number(sum.total);
   for (const moe::Routing& r : out.routings) {
-    if (vit_) {
-      add_balance(r, sum);
-    } else {
-      add_image_balance(r, sum);
-    }
+    add_balance(r, sum);
     if (compares_pairs()) {
       add_pairs(f, r, match, static_cast<double>(out.routings.size()), sum);
     }
+  }
+  if (second != nullptr) {
+    for (const moe::Routing& r : second->routings) add_balance(r, sum);
+    const Tensor apart = engine::scale(nn::kl_divergence(out.logits, second->logits, views), beta_);
+    terms.divergence = number(apart);
+    sum.total = engine::add(sum.total, apart);
   }
   terms.total = number(sum.total);
   return sum.total;

@@ -17,6 +17,7 @@ struct LossTerms {
   double prc = 0;                                 // or the distance that stands in its place
   double prc_diagonal = 0, prc_off_diagonal = 0;  // without lambda, mean over MoE layers
   int64_t prc_pairs = 0;                          // corresponding tokens of a layer
+  double divergence = 0;                          // of TRADES
   void add(const LossTerms& other);
 };
 
@@ -34,8 +35,12 @@ class Objective {
   // batch are those of the micro-batch, averaged. targets: labels (images) i32, or soft ones
   // (images, C) of the logits' dtype; match (pairs, patches) or undefined unless
   // compares_pairs(). key: randomness of shuffled pairs (a control).
+  // With `second`, the output for the adversarial neighbours of the same images, the loss of TRADES
+  // (Zhang et al. 2019): balance losses and entropy count half for each of the two passes, and
+  //   + beta * sum of the images' KL(softmax(logits) || softmax(second's logits)) / batch_views
   engine::Tensor loss(nn::Forward& f, const moe::ModelOutput& out, const engine::Tensor& targets,
-                      const engine::Tensor& match, int64_t batch_views, LossTerms& terms) const;
+                      const engine::Tensor& match, int64_t batch_views, LossTerms& terms,
+                      const moe::ModelOutput* second = nullptr) const;
 
   bool compares_pairs() const { return pairing_ != Pairing::kNone; }
 
@@ -48,6 +53,7 @@ class Objective {
                  Sum& sum) const;
 
   bool sigmoid_, vit_;
+  double beta_;
   Config::Moe moe_;
   Config::ImageMoe image_moe_;
   moe::ImageBalance image_balance_;

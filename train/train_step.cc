@@ -21,6 +21,17 @@ int64_t total_steps(const Config& config, int64_t images) {
   return (config.train.epochs * limit + per_step - 1) / per_step;
 }
 
+namespace {
+
+// The run's own, and another one for each further time that a batch is seen.
+uint64_t seed_of(const Config& config, int64_t replay) {
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  if (replay == 0) return seed;
+  return engine::RngKey(seed, engine::Purpose::kAttack).with(static_cast<uint64_t>(replay)).value();
+}
+
+}  // namespace
+
 TrainStep::TrainStep(const Config& config, Model& model, int64_t steps, const RightClasses* several)
     : config_(config),
       objective_(config),
@@ -30,7 +41,9 @@ TrainStep::TrainStep(const Config& config, Model& model, int64_t steps, const Ri
       steps_(steps),
       optimizer_(config, model.params),
       tape_(arena_) {
-  if (config.adversarial.kind != "none") {
+  if (config.adversarial.kind == "free") {
+    noise_ = std::make_unique<FreeNoise>(config);
+  } else if (config.adversarial.kind != "none") {
     adversary_ = std::make_unique<Adversary>(config, *model.network);
   }
   const std::vector<std::string> names = model.network->moe_layer_names();
@@ -86,7 +99,17 @@ Tensor TrainStep::attacked(const data::Batch& batch, int64_t step, int64_t begin
   }
 }
 
-void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end) {
+Tensor TrainStep::shown(const data::Batch& batch, const Tensor& neighbours, int64_t begin,
+                        int64_t end) {
+  if (adversary_ != nullptr && !adversary_->keeps_images()) return neighbours;
+  const Tensor all = pixels_of(batch, config_);
+  if (noise_ != nullptr) return noise_->show(tape_, all.rows(begin, end), begin);
+  return mixer_.mixes() ? engine::mix_images(tape_.input(all), mixer_.drawn(), begin, end)
+                        : tape_.input(all.rows(begin, end));
+}
+
+void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t replay, int64_t begin,
+                            int64_t end) {
   tape_.clear();
   arena_.reset();
   for (int64_t i = begin; i < end; ++i) sample_ids_[static_cast<size_t>(i - begin)] = i;
@@ -94,27 +117,34 @@ void TrainStep::micro_batch(const data::Batch& batch, int64_t step, int64_t begi
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kTrain,
                 .precision = model_.network->precision(),
-                .seed = static_cast<uint64_t>(config_.train.seed),
+                .seed = seed_of(config_, replay),
                 .step = step,
                 .sample_ids = ids};
-  const Tensor all = tape_.input(pixels_of(batch, config_));
   const ViewLabels labels(batch, config_.model.classes, several_, config_.train.loss == "softmax");
-  const Tensor images = adversary_ != nullptr ? tape_.input(attacked(batch, step, begin, ids))
-                        : mixer_.mixes()      ? engine::mix_images(all, mixer_.drawn(), begin, end)
-                                              : tape_.input(all.rows(begin, end));
+  const Tensor neighbours =
+      adversary_ != nullptr ? tape_.input(attacked(batch, step, begin, ids)) : Tensor{};
+  const bool two_passes = adversary_ != nullptr && adversary_->keeps_images();
+  const Tensor images = shown(batch, neighbours, begin, end);
   const Tensor targets = mixer_.softens() ? mixer_.targets(arena_, labels, begin, end)
                                           : labels_of(batch).rows(begin, end);
   const bool looks = looks_at_pairs_ && config_.data.two_view;
   const Tensor match =
       objective_.compares_pairs() || looks ? match_of(batch).rows(begin / 2, end / 2) : Tensor{};
   model_.network->forward(f, images, output_);
+  if (two_passes) {
+    nn::Forward second = f;
+    second.seed = adversary_->second_seed();
+    model_.network->forward(second, neighbours, second_);
+  }
   LossTerms terms;
-  const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms);
+  const Tensor loss = objective_.loss(f, output_, targets, match, batch.views, terms,
+                                      two_passes ? &second_ : nullptr);
   if (!std::isfinite(terms.total)) report_non_finite(step, "loss", terms.total);
   result_.loss.add(terms);
   count(labels, begin);
   if (looks) add_pairs(match);
   tape_.backward(loss, Tensor(&seed_gradient_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
+  if (noise_ != nullptr) noise_->climb(begin);
 }
 
 void TrainStep::report_non_finite(int64_t step, const char* what, double value) const {
@@ -126,11 +156,9 @@ void TrainStep::report_non_finite(int64_t step, const char* what, double value) 
                "); try a lower schedule.peak or optimizer.clip = 1");
 }
 
-const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
-  check(batch.views <= static_cast<int64_t>(sample_ids_.size()), ErrorKind::kInternal,
-        "a batch of ", batch.views, " views for steps of ", sample_ids_.size());
+void TrainStep::clear_result(int64_t views) {
   result_.loss = {};
-  result_.views = batch.views;
+  result_.views = views;
   result_.correct = 0;
   for (LayerLoad& load : result_.layers) {
     std::ranges::fill(load.tokens, 0);
@@ -141,10 +169,13 @@ const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
   if (looks_at_pairs_) {
     matrices_.assign(result_.layers.size(), ConsistencyMatrix(config_.moe.experts));
   }
-  if (mixer_.softens()) mixer_.draw(step, batch.views);
+}
+
+void TrainStep::update(const data::Batch& batch, int64_t step, int64_t replay) {
+  clear_result(batch.views);
   const int64_t micro = config_.train.micro_batch > 0 ? config_.train.micro_batch : batch.views;
   for (int64_t begin = 0; begin < batch.views; begin += micro) {
-    micro_batch(batch, step, begin, std::min(batch.views, begin + micro));
+    micro_batch(batch, step, replay, begin, std::min(batch.views, begin + micro));
   }
   for (size_t l = 0; l < matrices_.size(); ++l) {
     if (matrices_[l].pairs() == 0) continue;
@@ -155,9 +186,27 @@ const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
   if (!std::isfinite(result_.gradient_norm)) {
     report_non_finite(step, "gradient norm", result_.gradient_norm);
   }
-  result_.learning_rate = learning_rate(config_.schedule, step, steps_);
-  optimizer_.step(step, result_.learning_rate, result_.gradient_norm);
+  result_.learning_rate = learning_rate(config_.schedule, step, steps_, config_.train.epochs);
+  const int64_t replays = noise_ != nullptr ? config_.adversarial.replays : 1;
+  optimizer_.step(step * replays + replay, result_.learning_rate, result_.gradient_norm);
+}
+
+const StepResult& TrainStep::run(const data::Batch& batch, int64_t step) {
+  check(batch.views <= static_cast<int64_t>(sample_ids_.size()), ErrorKind::kInternal,
+        "a batch of ", batch.views, " views for steps of ", sample_ids_.size());
+  if (mixer_.softens()) mixer_.draw(step, batch.views);
+  const int64_t replays = noise_ != nullptr ? config_.adversarial.replays : 1;
+  for (int64_t replay = 0; replay < replays; ++replay) update(batch, step, replay);
   return result_;
+}
+
+std::vector<NamedTensor> TrainStep::state() const {
+  if (noise_ == nullptr) return {};
+  return {{"adversarial/noise", noise_->noise()}};
+}
+
+void TrainStep::check_state(const std::string& where) const {
+  if (noise_ != nullptr) noise_->check_range(where);
 }
 
 }  // namespace train

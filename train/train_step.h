@@ -6,6 +6,7 @@
 
 #include "engine/core/tape.h"
 #include "train/adversarial/adversary.h"
+#include "train/adversarial/free_noise.h"
 #include "train/audit/consistency.h"
 #include "train/mix.h"
 #include "train/model.h"
@@ -36,7 +37,9 @@ struct StepResult {
 };
 
 // One training step: forward, loss, backward over all micro-batches, clip, update. Owns the
-// step's memory; a warm step makes no heap allocation.
+// step's memory; a warm step makes no heap allocation. In free adversarial training all of that
+// adversarial.replays times with the same batch and learning rate, each replay with router noise
+// and masks of its own; what a step reports is then its last replay's.
 class TrainStep {
  public:
   // steps: of the whole run, for the schedule. The model must have gradients. several: the right
@@ -50,6 +53,11 @@ class TrainStep {
   const StepResult& run(const data::Batch& batch, int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
+  // What a run has beside its parameters and is to be in its checkpoints: with free adversarial
+  // training "adversarial/noise", else nothing. Views: what is read into them is in force.
+  std::vector<NamedTensor> state() const;
+  // Error(kFormat) that begins with `where`, for a state that no run can have.
+  void check_state(const std::string& where) const;
   // Bytes of activations and their gradients at the peak so far.
   int64_t activation_bytes() const { return arena_.bytes_peak(); }
   // From now on StepResult has S of every layer; the weights stay the same bits.
@@ -58,7 +66,13 @@ class TrainStep {
   void profile(engine::OpTimes* times) { tape_.profile(times); }
 
  private:
-  void micro_batch(const data::Batch& batch, int64_t step, int64_t begin, int64_t end);
+  void update(const data::Batch& batch, int64_t step, int64_t replay);
+  void micro_batch(const data::Batch& batch, int64_t step, int64_t replay, int64_t begin,
+                   int64_t end);
+  // Images [begin, end) as the model is to see them first.
+  engine::Tensor shown(const data::Batch& batch, const engine::Tensor& neighbours, int64_t begin,
+                       int64_t end);
+  void clear_result(int64_t views);
   // Adversarial images in the place of `ids.size()` images from `begin` on.
   engine::Tensor attacked(const data::Batch& batch, int64_t step, int64_t begin,
                           std::span<const int64_t> ids);
@@ -69,14 +83,15 @@ class TrainStep {
   const Config config_;
   const Objective objective_;
   Mixer mixer_;
-  std::unique_ptr<Adversary> adversary_;  // null: training on the images as they are
+  std::unique_ptr<Adversary> adversary_;  // null: training on the images as they are, or free
+  std::unique_ptr<FreeNoise> noise_;
   const RightClasses* const several_;
   Model& model_;
   const int64_t steps_;
   Optimizer optimizer_;
   engine::StepArena arena_;
   engine::Tape tape_;
-  moe::ModelOutput output_;
+  moe::ModelOutput output_, second_;  // second_: for adversarial images beside the clean ones
   StepResult result_;
   bool looks_at_pairs_ = false;
   std::vector<ConsistencyMatrix> matrices_;  // an MoE layer, of the step at hand

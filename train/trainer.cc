@@ -17,7 +17,7 @@ using engine::ErrorKind;
 
 // Sums over the steps between two log lines.
 struct Trainer::Interval {
-  LossTerms loss;
+  LossTerms loss = {};
   double gradient_norm = 0, learning_rate = 0, wait_s = 0, started_s = 0;
   int64_t steps = 0, views = 0, correct = 0;
 
@@ -122,8 +122,10 @@ void Trainer::load_newest() {
         ErrorKind::kFormat, found.path, ": run.json contradicts itself: seed ", was.seed,
         ", epoch ", was.epoch, " and position ", was.position, " are not those of step ", was.step,
         "; use another checkpoint");
-  state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything).state;
+  const auto more = step_.state();
+  state_ = load_checkpoint(found.path, model_.params, LoadWhat::kEverything, more).state;
   check_finite(model_.params, found.path);
+  step_.check_state(found.path);
   first_step_ = state_.step;
   last_checkpoint_ = found.path;
   log_.line("resuming after step " + std::to_string(first_step_) + " from " + found.path);
@@ -234,6 +236,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
                 {"prc_diagonal", in.loss.prc_diagonal / n},
                 {"prc_off_diagonal", in.loss.prc_off_diagonal / n},
                 {"prc_pairs", static_cast<double>(in.loss.prc_pairs) / n},
+                {"divergence", in.loss.divergence / n},
                 {"accuracy", accuracy},
                 {"accuracy_n", in.views},
                 {"gradient_norm", in.gradient_norm / n},
@@ -248,8 +251,7 @@ void Trainer::log_interval(Interval& in, int64_t next_step) {
     fields.emplace_back(at + "dead", static_cast<int64_t>(s.dead.size()));
   }
   metrics_->write(fields);
-  in = Interval{};
-  in.started_s = now_s();
+  in = Interval{.started_s = now_s()};
 }
 
 bool Trainer::wants_s(int64_t next_step) const {
@@ -361,7 +363,8 @@ void Trainer::save(int64_t next_step, bool proven) {
   last_checkpoint_ = save_checkpoint(
       options_.run_dir, model_.params, state_,
       {{"class_names", lines_of(train_.info().class_names)}, {"config", portable_config(config_)}},
-      proven ? config_.checkpoint.keep : std::max<int64_t>(2, config_.checkpoint.keep));
+      proven ? config_.checkpoint.keep : std::max<int64_t>(2, config_.checkpoint.keep),
+      step_.state());
 }
 
 void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) {

@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "engine/core/rng.h"
+#include "tests/support/tensors.h"
 #include "tests/train/temp_folder.h"
 
 using engine::Dtype;
@@ -117,6 +118,34 @@ TEST_CASE("checkpoint: everything comes back") {
   CHECK(back.state.best_metric == 0.1);
   CHECK(back.state.best_step == 12);
   CHECK(back.state.extra == state.extra);
+}
+
+TEST_CASE("checkpoint: a state has more than slabs where a run has") {
+  const TempFolder run;
+  ParamStore params, loaded;
+  declare_small(params);
+  declare_small(loaded);
+  fill(params, 12);
+  const std::vector<float> noise = {0.5f, -0.25f, 1};
+  std::vector<float> back(3), other(2);
+  const auto named = [](const std::vector<float>& v, const std::string& name) {
+    return std::vector<train::NamedTensor>{
+        {name, engine::test::view(v, {static_cast<int64_t>(v.size())})}};
+  };
+  save_checkpoint(run.path(), params, state_at(12), kMetadata, 1,
+                  named(noise, "adversarial/noise"));
+  load_checkpoint(run.path(), loaded, LoadWhat::kEverything, named(back, "adversarial/noise"));
+  CHECK(holds_all(loaded, 12));
+  CHECK(back == noise);
+  CHECK_NOTHROW(load_checkpoint(run.path(), loaded, LoadWhat::kWeights));
+  CHECK_NOTHROW(load_checkpoint(run.path(), loaded, LoadWhat::kEma));
+  const auto refused = [&](std::span<const train::NamedTensor> more) {
+    return error_of(ErrorKind::kFormat,
+                    [&] { load_checkpoint(run.path(), loaded, LoadWhat::kEverything, more); });
+  };
+  CHECK(contains(refused({}), "1 extra: adversarial/noise"));
+  CHECK(contains(refused(named(back, "adversarial/else")), "1 missing: adversarial/else"));
+  CHECK(contains(refused(named(other, "adversarial/noise")), "adversarial/noise is f32 (3) where"));
 }
 
 TEST_CASE("checkpoint: run directory, step directory and file give the same weights") {
@@ -442,7 +471,8 @@ TEST_CASE("checkpoint: SIGKILL at any moment leaves a checkpoint that fits toget
       }
     }
     // Up to two saves after the time a child needs to begin, and more where that was not enough.
-    const double most = (2 * one_save.count() + 2000) * static_cast<double>(1 + kill / 10);
+    const uint64_t more = 1 + kill / 10;
+    const double most = (2 * one_save.count() + 2000) * static_cast<double>(more);
     ::usleep(static_cast<useconds_t>(random.uniform(kill) * most));
     ::kill(child, SIGKILL);
     int status = 0;

@@ -285,6 +285,18 @@ TEST_CASE("config: what concerns several keys") {
       {{"train.steps=0"}, "train.steps and train.epochs are both 0"},
       {{"schedule.warmup_steps=101"}, "schedule.warmup_steps = 101 is more than train.steps = 100"},
       {{"schedule.end=1"}, "schedule.end = 1 is above schedule.peak = 0.001"},
+      {{"schedule.kind=step"},
+       "schedule.kind = \"step\" changes the rate once an epoch, but "
+       "train.epochs is 0: set it"},
+      {{"schedule.kind=rsm-polynomial"}, "\"rsm-polynomial\" changes the rate once an epoch"},
+      {{"schedule.kind=rsm-cosine", "train.epochs=9", "schedule.warmup_steps=5"},
+       "schedule.warmup_steps = 5 is not for schedule.kind = \"rsm-cosine\""},
+      {{"schedule.kind=rsm-polynomial", "train.epochs=9", "schedule.warmup_epochs=2"},
+       "schedule.warmup_epochs = 2 is for rsm-cosine, but schedule.kind is rsm-polynomial"},
+      {{"schedule.kind=rsm-cosine", "train.epochs=9", "schedule.warmup_epochs=9"},
+       "schedule.warmup_epochs = 9 leaves none of train.epochs = 9 for the cosine"},
+      {{"schedule.kind=rsm-cosine", "train.epochs=9", "schedule.end=1"},
+       "schedule.end = 1 is above"},
       {{"augment.area_min=0.5", "augment.area_max=0.4"}, "augment.area_min = 0.5 is above"},
       {{"augment.area_min=0.5", "augment.area_max_b=0.4"}, "augment.area_min_b = 0.5 is above"},
       {{"augment.aspect_min=2"}, "augment.aspect_min = 2 is above"},
@@ -328,6 +340,9 @@ TEST_CASE("config: what concerns several keys") {
     CHECK_FALSE(contains(message, "\n"));
   }
   // Fine, though close to the above.
+  CHECK(validate_error({"schedule.kind=step", "train.epochs=2", "schedule.warmup_steps=9"}) == "");
+  CHECK(validate_error(
+            {"schedule.kind=rsm-cosine", "train.epochs=9", "schedule.warmup_epochs=8"}) == "");
   CHECK(validate_error({"moe.noise_std=0", "moe.load_weight=0"}) == "");
   CHECK(validate_error({"train.steps=0", "train.epochs=2", "schedule.warmup_steps=500"}) == "");
   CHECK(validate_error({"moe.dispatch=capacity", "train.micro_batch=8"}) == "");

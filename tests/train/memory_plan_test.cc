@@ -140,6 +140,42 @@ TEST_CASE("memory_plan: parameters of the published model") {
   CHECK(plan.weights == 4 * 56'999'400);
 }
 
+TEST_CASE("memory_plan: TRADES keeps two passes and the attack's" *
+          doctest::skip(engine::test::kSanitized)) {
+  const std::vector<std::string> resnet = {"train.batch=32", "model.kind=resnet18",
+                                           "moe.layers=none", "model.first_width=8",
+                                           "adversarial.steps=1"};
+  const auto of = [&](const char* kind) {
+    auto settings = resnet;
+    settings.push_back(std::string("adversarial.kind=") + kind);
+    return compare(settings);
+  };
+  // The attack's own pass is planned, but lies in another arena than the one measured here.
+  const Compared pgd = of("pgd"), trades = of("trades");
+  const double planned = static_cast<double>(trades.planned - pgd.planned);
+  const double measured = static_cast<double>(trades.measured - pgd.measured);
+  CAPTURE(planned);
+  CAPTURE(measured);
+  CHECK(measured > 0.5 * static_cast<double>(pgd.measured));
+  CHECK(std::abs(planned - measured) < 0.15 * measured);
+}
+
+TEST_CASE("memory_plan: free adversarial training has its noise, and no other pass" *
+          doctest::skip(engine::test::kSanitized)) {
+  const std::vector<std::string> resnet = {"train.batch=32", "model.kind=resnet18",
+                                           "moe.layers=none", "model.first_width=8"};
+  auto free = resnet, parts = resnet;
+  free.push_back("adversarial.kind=free");
+  parts.insert(parts.end(), {"adversarial.kind=free", "train.micro_batch=16"});
+  const int64_t image = 3 * 32 * 32 * 4;
+  const Compared plain = compare(resnet), noisy = compare(free), cut = compare(parts);
+  CHECK(noisy.planned - plain.planned == (32 + 4 * 32) * image);
+  CHECK(cut.planned == plain.planned / 2 + (32 + 4 * 16) * image);
+  // What is beside the arena is exact, so the rest of the plan is the arena's.
+  CHECK(std::abs(static_cast<double>(plain.planned - noisy.measured)) <
+        0.15 * static_cast<double>(noisy.measured));
+}
+
 TEST_CASE("memory_plan: mixed images are copies, counted once") {
   const Compared plain = compare({"train.batch=32"});
   const Compared mixed = compare({"train.batch=32", "augment.mixup=0.2"});

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -162,6 +163,36 @@ TEST_CASE("trainer: a log line sums up its interval") {
     CHECK(some[i]["loss"].get<double>() ==
           doctest::Approx(loss / static_cast<double>(end - 5 * i)));
     CHECK(some[i]["learning_rate"] == each[end - 1]["learning_rate"]);
+  }
+}
+
+TEST_CASE("trainer: TRADES' divergence is a number of its own") {
+  const TempFolder folder;
+  run(folder / "run", {"adversarial.kind=trades", "adversarial.steps=2", "train.steps=6"});
+  const auto lines = lines_of(folder / "run/metrics.jsonl", "train");
+  REQUIRE(lines.size() == 6);
+  for (const json& line : lines) {
+    double sum = 0;
+    for (const char* term : {"cross_entropy", "importance", "load", "divergence"}) {
+      sum += line[term].get<double>();
+    }
+    CHECK(line["loss"].get<double>() == doctest::Approx(sum).epsilon(1e-6));
+  }
+  CHECK(lines.back()["divergence"].get<double>() > 0);
+  run(folder / "plain", {"train.steps=4"});
+  CHECK(lines_of(folder / "plain/metrics.jsonl", "train").back()["divergence"] == 0);
+}
+
+TEST_CASE("trainer: a schedule per epoch changes the rate between epochs alone") {
+  const TempFolder folder;
+  run(folder / "run", {"schedule.kind=rsm-polynomial", "schedule.warmup_steps=0", "train.steps=0",
+                       "train.epochs=3"});
+  const auto lines = lines_of(folder / "run/metrics.jsonl", "train");
+  REQUIRE(lines.size() == 8);  // 3 * 40 images in steps of 16
+  const double shares[] = {0.01, std::pow(2.0 / 3, 0.9), std::pow(1.0 / 3, 0.9)};
+  for (size_t step = 0; step < 8; ++step) {
+    CHECK(lines[step]["learning_rate"].get<double>() ==
+          doctest::Approx(0.01 * shares[step * 3 / 8]).epsilon(1e-12));
   }
 }
 

@@ -13,10 +13,13 @@ namespace train {
 // Makes the adversarial images that a step of adversarial training learns from
 // (spec robust-sparse-moes 4), of config.adversarial:
 //
-//   pgd   x_0 uniform in the ball of eps around the image;
-//         x_{t+1} = project(x_t + step * sign(g)), `steps` times, g the gradient of the
-//         classification loss alone
-//   fast  one such step; with drop_start, as published, project(image + step * sign(g(x_0)))
+//   pgd     x_0 uniform in the ball of eps around the image;
+//           x_{t+1} = project(x_t + step * sign(g)), `steps` times, g the gradient of the
+//           classification loss alone
+//   fast    one such step; with drop_start, as published, project(image + step * sign(g(x_0)))
+//   trades  x_0 = image + 0.001 N(0, 1), not projected, as published (Zhang et al. 2019); steps as
+//           of pgd, g the gradient of KL(softmax of the image's logits || softmax of x_t's), the
+//           former of one pass before the first step
 //
 // in [0, 1] pixels with normalisation inside the model. attack_mode "eval": running statistics, no
 // router noise, no dropout. "train", as published: the network as in training, with the batch's
@@ -33,13 +36,24 @@ class Adversary {
   engine::Tensor perturb(const engine::Tensor& images, std::span<const int32_t> labels,
                          int64_t step, std::span<const int64_t> sample_ids);
 
+  // Does a step learn from the images themselves as well (trades)? The pass on the adversarial
+  // ones then has this seed in the place of the run's.
+  bool keeps_images() const { return trades_; }
+  uint64_t second_seed() const { return pass_seed(steps_); }
+
  private:
+  // Of the random numbers of a pass: those of the attack, then the training step's second pass,
+  // then the one that looks at the images as they are.
+  uint64_t pass_seed(int64_t pass) const;
+  void start(int64_t step, std::span<const int64_t> sample_ids);
+
   Config config_;
   Ball ball_;
   double length_;
   int64_t steps_;
+  bool trades_;
   AttackedModel model_;
-  std::vector<float> clean_, x_, gradient_;
+  std::vector<float> clean_, x_, gradient_, reference_;
   engine::Buffer result_;
 };
 

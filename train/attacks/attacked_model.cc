@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/core/error.h"
+#include "nn/loss/kl_divergence.h"
 #include "train/attacks/pixel_range.h"
 #include "train/evaluate.h"
 #include "train/model.h"
@@ -78,6 +79,34 @@ std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
   return logits;
 }
 
+template <class LossOf>
+std::span<const float> AttackedModel::differentiate(std::span<const float> pixels,
+                                                    std::span<float> gradient, LossOf&& loss_of) {
+  check(gradient.size() == pixels.size(), ErrorKind::kShape, "attack: gradients of ",
+        gradient.size(), " for ", pixels.size(), " pixels");
+  tape_.clear();
+  arena_.reset();
+  const Tensor images = normalised(pixels);
+  resize(gradients_, images.shape());
+  std::fill_n(gradients_.data<float>(), images.numel(), 0.0f);
+  nn::Forward f = forward_pass();
+  network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
+  tape_.backward(loss_of(output_.logits),
+                 Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
+  const int64_t plane = config_.model.image_size * config_.model.image_size;
+  const float* from = gradients_.data<float>();
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    const int64_t channel = static_cast<int64_t>(i) / plane % config_.model.channels;
+    gradient[i] = from[i] * static_cast<float>(pixel_unit(config_, channel));
+  }
+  check_finite(gradient, "gradients");
+  const std::span<const float> logits(
+      output_.logits.data<const float>(),
+      pixels.size() / static_cast<size_t>(pixels_) * static_cast<size_t>(classes_));
+  check_finite(logits, "logits");
+  return logits;
+}
+
 std::span<const float> AttackedModel::logits_and_gradient(std::span<const float> pixels,
                                                           std::span<const int32_t> labels,
                                                           std::span<float> gradient,
@@ -87,40 +116,38 @@ std::span<const float> AttackedModel::logits_and_gradient(std::span<const float>
   check(gradient.size() == pixels.size() && count * pixels_ == static_cast<int64_t>(pixels.size()),
         ErrorKind::kShape, "attack: ", labels.size(), " labels and gradients of ", gradient.size(),
         " for ", pixels.size(), " pixels");
-  tape_.clear();
-  arena_.reset();
-  const Tensor images = normalised(pixels);
-  resize(gradients_, images.shape());
-  std::fill_n(gradients_.data<float>(), images.numel(), 0.0f);
-  nn::Forward f = forward_pass();
-  network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
-  // Images that only fill a group have class 0; nobody reads their gradient.
-  const auto filled = [&](std::vector<int32_t>& to, std::span<const int32_t> from) {
-    to.assign(from.begin(), from.end());
-    to.resize(static_cast<size_t>(images.shape()[0]), 0);
-    return Tensor(to.data(), {images.shape()[0]}, engine::Dtype::kI32, engine::Device::kCpu);
-  };
-  const Tensor right = filled(labels_, labels);
   const bool targeted = loss == AttackLoss::kTargetedDlr;
   check(!targeted || targets.size() == labels.size(), ErrorKind::kShape, "attack: ", targets.size(),
         " targets for ", labels.size(), " images");
-  // A sum, so that an image's gradient knows nothing of how many there are.
-  const Tensor sum =
-      loss == AttackLoss::kClassification
-          ? engine::cross_entropy(output_.logits, right, loss_kind(), 1)
-          : dlr_loss(output_.logits, right, targeted ? filled(targets_, targets) : Tensor{});
-  tape_.backward(sum, Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
-  const int64_t plane = config_.model.image_size * config_.model.image_size;
-  const float* from = gradients_.data<float>();
-  for (int64_t i = 0; i < count * pixels_; ++i) {
-    const int64_t channel = i / plane % config_.model.channels;
-    gradient[static_cast<size_t>(i)] = from[i] * static_cast<float>(pixel_unit(config_, channel));
-  }
-  check_finite(gradient, "gradients");
-  const std::span<const float> logits(output_.logits.data<const float>(),
-                                      static_cast<size_t>(count * classes_));
-  check_finite(logits, "logits");
-  return logits;
+  return differentiate(pixels, gradient, [&](const Tensor& logits) {
+    // Images that only fill a group have class 0; nobody reads their gradient.
+    const int64_t images = logits.shape()[0];
+    const auto filled = [images](std::vector<int32_t>& to, std::span<const int32_t> from) {
+      to.assign(from.begin(), from.end());
+      to.resize(static_cast<size_t>(images), 0);
+      return Tensor(to.data(), {images}, engine::Dtype::kI32, engine::Device::kCpu);
+    };
+    const Tensor right = filled(labels_, labels);
+    // A sum, so that an image's gradient knows nothing of how many there are.
+    return loss == AttackLoss::kClassification
+               ? engine::cross_entropy(logits, right, loss_kind(), 1)
+               : dlr_loss(logits, right, targeted ? filled(targets_, targets) : Tensor{});
+  });
+}
+
+std::span<const float> AttackedModel::logits_and_divergence(std::span<const float> pixels,
+                                                            std::span<const float> reference,
+                                                            std::span<float> gradient) {
+  const size_t count = pixels.size() / static_cast<size_t>(pixels_);
+  check(reference.size() == count * static_cast<size_t>(classes_), ErrorKind::kShape,
+        "attack: ", reference.size(), " reference logits for ", count, " images of ", classes_,
+        " classes");
+  return differentiate(pixels, gradient, [&](const Tensor& logits) {
+    reference_.assign(reference.begin(), reference.end());
+    reference_.resize(static_cast<size_t>(logits.numel()), 0);
+    const Tensor from(reference_.data(), logits.shape(), engine::Dtype::kF32, engine::Device::kCpu);
+    return nn::kl_divergence(from, logits, 1);
+  });
 }
 
 }  // namespace train

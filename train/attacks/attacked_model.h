@@ -51,11 +51,21 @@ class AttackedModel {
                                              std::span<float> gradient,
                                              AttackLoss loss = AttackLoss::kClassification,
                                              std::span<const int32_t> targets = {});
+  // The same of how far an image's prediction is from another one: of
+  // KL(softmax(its row of `reference`) || softmax(its logits)), nn/loss/kl_divergence.h.
+  // reference (count, classes)
+  std::span<const float> logits_and_divergence(std::span<const float> pixels,
+                                               std::span<const float> reference,
+                                               std::span<float> gradient);
   // Of the pass just made, valid until the next; images that fill a group come last.
   const std::vector<moe::Routing>& routings() const { return output_.routings; }
   engine::CrossEntropy loss_kind() const;  // that the model was trained with
 
  private:
+  // loss_of(logits), of all images and those that fill a group, is one number on their tape.
+  template <class LossOf>
+  std::span<const float> differentiate(std::span<const float> pixels, std::span<float> gradient,
+                                       LossOf&& loss_of);
   engine::Tensor normalised(std::span<const float> pixels);
   nn::Forward forward_pass();
 
@@ -66,6 +76,7 @@ class AttackedModel {
   engine::Tape tape_;
   engine::Buffer images_, gradients_;
   std::vector<int32_t> labels_, targets_;
+  std::vector<float> reference_;
   moe::ModelOutput output_;
   AttackPass pass_;
   float seed_ = 1;

@@ -178,7 +178,8 @@ TEST_CASE("adversary: one step, from the start or as published from the image") 
 }
 
 TEST_CASE("adversary: same bits for threads and for parts of the batch") {
-  for (const Settings& settings : {kResnet, kVit}) {
+  const Settings trades = {"adversarial.kind=trades"};
+  for (const Settings& settings : {kResnet, kVit, with(kResnet, trades), with(kVit, trades)}) {
     const SmallModel small(kData, settings);
     Images images(small.config, 8);
     const auto whole = perturbed(small, images, 8);
@@ -249,7 +250,8 @@ TEST_CASE("adversary: a warm step makes no heap allocation" *
           doctest::skip(!engine::test::HeapCounter::available())) {
   const engine::test::Threads threads(1);
   const auto set = data::open_dataset(kData, data::Split::kTrain);
-  for (const Settings& settings : {kResnet, kVit}) {
+  const Settings trades = {"adversarial.kind=trades"};
+  for (const Settings& settings : {kResnet, kVit, with(kResnet, trades), with(kVit, trades)}) {
     const Config config = train::test::small_config(*set, with(settings, {"train.batch=16"}));
     train::Model model(config, true);
     train::TrainStep step(config, model, 10);
@@ -278,6 +280,13 @@ TEST_CASE("adversary: what makes no sense is refused in one line") {
   CHECK(invalid({"adversarial.step="}).is(ErrorKind::kValue, {"adversarial.step"}));
   CHECK(invalid({"adversarial.kind=pgd", "augment.mixup=0.5"})
             .is(ErrorKind::kValue, {"adversarial.kind", "mixup"}));
+  const Settings trades = {"adversarial.kind=trades"};
+  CHECK(invalid(with(trades, {"prc.form=paper", "data.two_view=true", "moe.layers=last 1"}))
+            .is(ErrorKind::kValue, {"trades", "prc.form", "set prc.form=none"}));
+  CHECK(invalid(with(trades, {"train.loss=sigmoid"}))
+            .is(ErrorKind::kValue, {"trades", "train.loss", "set train.loss=softmax"}));
+  CHECK_FALSE(
+      invalid(with(trades, {"data.two_view=true", "train.label_smoothing=0.1"})).kind.has_value());
   CHECK_FALSE(invalid({"adversarial.kind=pgd", "adversarial.eps=0"}).kind.has_value());
   CHECK(train::read_fraction("8/255").value_or(0) == 8.0 / 255);
   CHECK(train::read_fraction("0.5/10").value_or(0) == 0.05);
