@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "engine/core/backend.h"
 #include "engine/ops/top_k.h"
@@ -20,52 +19,55 @@ namespace {
 
 constexpr int kRounds = 25;  // the last without capacities
 
-// One assignment of images to experts; q row-major (images, experts).
+// One assignment of images to experts; arrays in the arena. q row-major (images, experts).
 struct Assignment {
-  const std::vector<double>& q;
-  int64_t images, experts, k;
-  std::vector<int64_t> room;
-  std::vector<uint8_t> taken = std::vector<uint8_t>(q.size());
-  std::vector<int64_t> missing = std::vector<int64_t>(static_cast<size_t>(images), k);
+  const double* q;
+  int64_t images, experts;
+  int32_t* room;     // (experts)
+  int32_t* missing;  // (images): choices that it still lacks
+  int32_t* askers;   // (images), of one expert
+  uint8_t *taken, *asks;
 
-  size_t at(int64_t t, int64_t e) const { return static_cast<size_t>(t * experts + e); }
+  int64_t at(int64_t t, int64_t e) const { return t * experts + e; }
 
-  // The experts that image t asks for.
-  std::vector<int64_t> wishes(int64_t t, bool unlimited) const {
-    std::vector<int64_t> open;
-    for (int64_t e = 0; e < experts; ++e) {
-      if (taken[at(t, e)] == 0 && (unlimited || room[static_cast<size_t>(e)] > 0)) {
-        open.push_back(e);
+  // Marks the experts that image t asks for in this round.
+  void ask(int64_t t, bool unlimited) {
+    for (int64_t e = 0; e < experts; ++e) asks[at(t, e)] = 0;
+    for (int32_t n = 0; n < missing[t]; ++n) {
+      int64_t best = -1;
+      for (int64_t e = 0; e < experts; ++e) {
+        if (taken[at(t, e)] != 0 || asks[at(t, e)] != 0 || (!unlimited && room[e] <= 0)) continue;
+        if (best < 0 || q[at(t, e)] > q[at(t, best)]) best = e;
       }
+      if (best < 0) return;
+      asks[at(t, best)] = 1;
     }
-    std::ranges::stable_sort(open, [&](int64_t a, int64_t b) { return q[at(t, a)] > q[at(t, b)]; });
-    open.resize(std::min(open.size(), static_cast<size_t>(missing[static_cast<size_t>(t)])));
-    return open;
   }
 
-  void round(bool unlimited) {
-    std::vector<std::vector<int64_t>> askers(static_cast<size_t>(experts));
+  // Expert e takes those who ask for it, the best first, as many as it has room for.
+  void take(int64_t e, bool unlimited) {
+    int32_t* end = askers;
     for (int64_t t = 0; t < images; ++t) {
-      for (const int64_t e : wishes(t, unlimited)) askers[static_cast<size_t>(e)].push_back(t);
+      if (asks[at(t, e)] != 0) *end++ = static_cast<int32_t>(t);
     }
-    for (int64_t e = 0; e < experts; ++e) {
-      std::vector<int64_t>& here = askers[static_cast<size_t>(e)];
-      std::ranges::stable_sort(here,
-                               [&](int64_t a, int64_t b) { return q[at(a, e)] > q[at(b, e)]; });
-      int64_t& left = room[static_cast<size_t>(e)];
-      if (!unlimited) here.resize(std::min(here.size(), static_cast<size_t>(left)));
-      for (const int64_t t : here) {
-        taken[at(t, e)] = 1;
-        --missing[static_cast<size_t>(t)];
-        --left;
-      }
+    std::sort(askers, end, [&](int32_t a, int32_t b) {
+      const double x = q[at(a, e)], y = q[at(b, e)];
+      return x > y || (x == y && a < b);
+    });
+    if (!unlimited) end = std::min(end, askers + room[e]);
+    for (const int32_t* t = askers; t < end; ++t) {
+      taken[at(*t, e)] = 1;
+      --missing[*t];
+      --room[e];
     }
   }
 
   void run() {
     for (int i = 0; i < kRounds; ++i) {
-      if (std::ranges::all_of(missing, [](int64_t m) { return m == 0; })) return;
-      round(i + 1 == kRounds);
+      const bool unlimited = i + 1 == kRounds;
+      if (std::all_of(missing, missing + images, [](int32_t m) { return m == 0; })) return;
+      for (int64_t t = 0; t < images; ++t) ask(t, unlimited);
+      for (int64_t e = 0; e < experts; ++e) take(e, unlimited);
     }
   }
 };
@@ -120,27 +122,45 @@ Tensor choose_experts(Tape& tape, const Tensor& q, int64_t k, int64_t capacity) 
   check(k >= 1 && k <= experts && capacity >= 0, ErrorKind::kValue, "choose_experts: ", k, " of ",
         experts, " experts with room for ", capacity);
   if (capacity == 0) return engine::top_k(tape.input(q), k);
-  std::vector<double> scores;
+  engine::StepArena& arena = tape.arena();
+  auto* scores = arena.empty(q.shape(), Dtype::kF64).data<double>();
   engine::dispatch_cpu(q, [&]<class T>(Cpu) {
     // NaN is smaller than every number.
     for (int64_t i = 0; i < q.numel(); ++i) {
       const auto x = static_cast<double>(q.data<const T>()[i]);
-      scores.push_back(std::isnan(x) ? -INFINITY : x);
+      scores[i] = std::isnan(x) ? -INFINITY : x;
     }
   });
-  Assignment a{scores, images, experts, k,
-               std::vector<int64_t>(static_cast<size_t>(experts), capacity)};
+  const auto integers = [&](int64_t n, int64_t value) {
+    auto* out = arena.empty({n}, Dtype::kI32).data<int32_t>();
+    std::fill_n(out, n, static_cast<int32_t>(value));
+    return out;
+  };
+  const auto flags = [&] {
+    auto* out = arena.empty(q.shape(), Dtype::kU8).data<uint8_t>();
+    std::fill_n(out, q.numel(), uint8_t{0});
+    return out;
+  };
+  Assignment a{.q = scores,
+               .images = images,
+               .experts = experts,
+               .room = integers(experts, std::min(capacity, images)),
+               .missing = integers(images, k),
+               .askers = integers(images, 0),
+               .taken = flags(),
+               .asks = flags()};
   a.run();
   Tensor chosen = tape.arena().empty({images, k}, Dtype::kI32);
   auto* out = chosen.data<int32_t>();
   for (int64_t t = 0; t < images; ++t) {
-    std::vector<int32_t> mine;
+    int32_t* end = out + t * k;
     for (int64_t e = 0; e < experts; ++e) {
-      if (a.taken[a.at(t, e)] != 0) mine.push_back(static_cast<int32_t>(e));
+      if (a.taken[a.at(t, e)] != 0) *end++ = static_cast<int32_t>(e);
     }
-    std::ranges::stable_sort(
-        mine, [&](int32_t x, int32_t y) { return scores[a.at(t, x)] > scores[a.at(t, y)]; });
-    std::ranges::copy(mine, out + t * k);
+    std::sort(out + t * k, end, [&](int32_t x, int32_t y) {
+      const double p = scores[a.at(t, x)], r = scores[a.at(t, y)];
+      return p > r || (p == r && x < y);
+    });
   }
   return chosen;
 }

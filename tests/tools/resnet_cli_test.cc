@@ -110,6 +110,78 @@ TEST_CASE("resnet: exported in torchvision's layout and read again") {
   CHECK(convolution(again, "1") == convolution(out, "6"));
 }
 
+TEST_CASE("resnet: mixtures of blocks are trained, resumed, audited and judged expert by expert") {
+  const TempFolder folder;
+  const std::string straight = folder / "a", resumed = folder / "b";
+  const std::string moe = "--recipe quick-blockmoe --set moe.experts=3 ";
+  const auto command = [&](const std::string& out, const std::string& more) {
+    std::string text = small(out, moe + more);
+    return text.replace(text.find("--recipe quick-resnet "), 22, "");
+  };
+  const Result first = run(command(straight, "--threads 1"));
+  CHECK_MESSAGE(first.status == 0, first.out);
+  CHECK(contains(first.out, "experts "));
+  std::filesystem::copy(straight, resumed, std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(resumed + "/checkpoints/step-000000006");
+  REQUIRE(run(command(resumed, "--threads 5 --resume")).status == 0);
+  CHECK(weights(resumed, "6") == weights(straight, "6"));
+
+  const std::string at = " --checkpoint " + straight + kData;
+  const json one = json::parse(run("eval" + at + "--json - --batch 1").out);
+  const json fixed =
+      json::parse(run("eval" + at + "--json - --fixed-expert layer4.1 --attack pgd --steps 2").out);
+  CHECK(one["loss"] == fixed["loss"]);
+  CHECK(fixed["fixed_expert_layer"] == "layer4.1");
+  CHECK(fixed["steps"] == 2);
+  REQUIRE(fixed["fixed_expert"].size() == 4);
+  CHECK(fixed["fixed_expert"][3]["expert"] == -1);
+  CHECK(fixed["fixed_expert"][3]["loss"] == fixed["loss"]);
+  CHECK(fixed["fixed_expert"][0]["loss"] != fixed["loss"]);
+  for (const json& row : fixed["fixed_expert"]) CHECK(row["pgd_accuracy"] <= row["accuracy"]);
+  CHECK(fixed["multiply_adds_active"] < fixed["multiply_adds_all_experts"]);
+  CHECK(fixed["multiply_adds_routers"] == 3 * (16 + 32));
+
+  const json audit = json::parse(run("audit" + at + "--json -").out);
+  REQUIRE(audit["layers"].size() == 2);
+  CHECK(audit["layers"][0]["load"].size() == 3);
+  check_fails("eval" + at + "--fixed-expert layer9", 1, {"layer9", "layer4.0, layer4.1"});
+  check_fails("eval" + at + "--attack pgd", 2, {"--fixed-expert"});
+  // An image's verdict is its own, and the model's file stays as it was.
+  const std::string before = weights(straight, "6");
+  const auto attacked = [&](const std::string& more) {
+    const Result result =
+        run("attack" + at + "--attack fgsm,pgd --steps 3 --limit 20 --json - " + more);
+    CHECK_MESSAGE(result.status == 0, result.out);
+    return json::parse(result.out);
+  };
+  const json alone = attacked("--batch 1 --threads 1");
+  for (const char* key : {"per_attack", "router_gradient_share"}) {
+    CHECK(attacked("--batch 7 --threads 2")[key] == alone[key]);
+    CHECK(attacked("--batch 256 --threads 5")[key] == alone[key]);
+  }
+  for (const json& attack : alone["per_attack"]) {
+    REQUIRE(attack["routing"].size() == 2);
+    CHECK(attack["routing"][1]["layer"] == "layer4.1");
+    CHECK(attack["routing"][1]["change"] >= 0);
+    CHECK(attack["frozen_routing_accuracy"] <= alone["clean_accuracy"]);
+  }
+  CHECK(weights(straight, "6") == before);
+  // Out in PyTorch's layout and in again.
+  const std::string file = folder / "moe.safetensors", again = folder / "again";
+  REQUIRE(run("export --checkpoint " + straight + " --out " + file).status == 0);
+  const Result read =
+      run(command(again, "--init " + file + " --steps 1 --set schedule.peak=1e-30"));
+  CHECK_MESSAGE(read.status == 0, read.out);
+  check_fails(command(folder / "c", "--set 'moe.layers=blocks layer5'"), 1,
+              {"layer5", "layer1.0", "layer4.1"});
+  const Result bench =
+      run("bench experts --recipe quick-blockmoe --set model.first_width=4"
+          " --set train.batch=8 --json -");
+  CHECK_MESSAGE(bench.status == 0, bench.out);
+  CHECK(json::parse(bench.out)["batch_1_routed_ratio"] > 0);
+  check_fails("bench experts --recipe quick-vmoe", 1, {"residual networks", "quick-blockmoe"});
+}
+
 TEST_CASE("resnet: what has no meaning for it is refused in one line") {
   const TempFolder folder;
   const std::string out = folder / "run";

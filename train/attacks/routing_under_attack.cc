@@ -41,12 +41,10 @@ double changed(std::span<const int32_t> a, std::span<const int32_t> b) {
 
 }  // namespace
 
-RoutingWatcher::RoutingWatcher(const Network& network, const Config& config, size_t attacks)
+RoutingWatcher::RoutingWatcher(const Network& network, const Config& config)
     : network_(network), model_(network_, config) {
   engine::check(network.chooses_experts(), engine::ErrorKind::kInternal,
                 "routing under attack: this model chooses no experts");
-  sums_.layers.assign(attacks, std::vector<Sums::Layer>(network.moe_layer_names().size()));
-  sums_.frozen_right.assign(attacks, 0);
 }
 
 // What the pass just made chose.
@@ -58,7 +56,7 @@ void RoutingWatcher::remember() {
   }
 }
 
-void RoutingWatcher::begin(const Victims& clean) {
+void RoutingWatcher::begin(const Victims& clean, double& share) {
   std::vector<moe::LayerOrder>& orders = network_.orders();
   orders.clear();
   gradient_.resize(clean.clean.size());
@@ -78,26 +76,26 @@ void RoutingWatcher::begin(const Victims& clean) {
   const auto pixels = static_cast<size_t>(model_.pixels_per_image());
   for (size_t i = 0; i < clean.broken.size(); ++i) {
     if (clean.broken[i] != 0) continue;
-    ++sums_.images;
     const std::span<const float> past = std::span(without_).subspan(i * pixels, pixels);
     const std::span<float> routed = std::span(gradient_).subspan(i * pixels, pixels);
     for (size_t p = 0; p < pixels; ++p) routed[p] -= past[p];
     const double by_router = norm(routed), all = by_router + norm(past);
-    sums_.gradient_share += all > 0 ? by_router / all : 0;
+    share += all > 0 ? by_router / all : 0;
   }
 }
 
-void RoutingWatcher::compare(size_t attack, const Victims& clean) {
+void RoutingWatcher::compare(const Victims& clean, RoutingChanges& changes) const {
+  changes.layers.resize(kept_.size());
   for (size_t l = 0; l < kept_.size(); ++l) {
     const moe::Routing& r = model_.routings()[l];
     const Kept& before = kept_[l];
     const auto* expert = r.expert.data<const int32_t>();
     const auto* chosen = r.chosen.data<const int32_t>();
-    Sums::Layer& sum = sums_.layers[attack][l];
-    for (int64_t t = 0; t < static_cast<int64_t>(clean.broken.size()) * r.tokens; ++t) {
+    const auto choices = static_cast<size_t>(before.choices);
+    RoutingChanges::Layer& sum = changes.layers[l];
+    for (int64_t t = 0; t < clean.size() * r.tokens; ++t) {
       if (clean.broken[static_cast<size_t>(t / r.tokens)] != 0) continue;
-      const auto at = static_cast<size_t>(t * before.choices);
-      const auto choices = static_cast<size_t>(before.choices);
+      const size_t at = static_cast<size_t>(t) * choices;
       sum.change += changed({before.expert.data() + at, choices}, {expert + at, choices});
       sum.flips += before.chosen[at] != chosen[at] ? 1 : 0;
       ++sum.tokens;
@@ -105,36 +103,18 @@ void RoutingWatcher::compare(size_t attack, const Victims& clean) {
   }
 }
 
-void RoutingWatcher::add(size_t attack, const Victims& clean, const Victims& attacked) {
+void RoutingWatcher::add(const Victims& clean, const Victims& attacked, RoutingChanges& changes) {
   const std::span<const float> frozen = model_.logits(attacked.adversarial);
   for (int64_t i = 0; i < clean.size(); ++i) {
-    if (clean.broken[static_cast<size_t>(i)] != 0) continue;
+    const auto at = static_cast<size_t>(i);
+    if (clean.broken[at] != 0) continue;
     const float* row = frozen.data() + i * model_.classes();
-    sums_.frozen_right[attack] +=
-        predicted_class(row, model_.classes()) == clean.labels[static_cast<size_t>(i)] ? 1 : 0;
+    changes.frozen_right += predicted_class(row, model_.classes()) == clean.labels[at] ? 1 : 0;
   }
   const std::vector<moe::LayerOrder> orders = std::exchange(network_.orders(), {});
   model_.logits(attacked.adversarial);
-  compare(attack, clean);
+  compare(clean, changes);
   network_.orders() = orders;
-}
-
-RoutingFigures RoutingWatcher::figures() const {
-  const double images = static_cast<double>(std::max<int64_t>(1, sums_.images));
-  RoutingFigures out;
-  out.router_gradient_share = sums_.gradient_share / images;
-  const std::vector<std::string> names = network_.moe_layer_names();
-  for (size_t a = 0; a < sums_.layers.size(); ++a) {
-    RoutingFigures::Attack& attack = out.attacks.emplace_back();
-    attack.frozen_right = sums_.frozen_right[a];
-    for (size_t l = 0; l < names.size(); ++l) {
-      const Sums::Layer& sum = sums_.layers[a][l];
-      const auto tokens = static_cast<double>(std::max<int64_t>(1, sum.tokens));
-      attack.layers.push_back(
-          {names[l], sum.change / tokens, static_cast<double>(sum.flips) / tokens});
-    }
-  }
-  return out;
 }
 
 }  // namespace train

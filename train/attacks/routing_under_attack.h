@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "train/attacks/attacked_model.h"
@@ -10,57 +9,39 @@
 
 namespace train {
 
-// What attacks do to the routing of a model with experts, over the images that were right at first.
-// A token is what has a route: a patch (or class token), or of a residual network an image.
-struct RoutingFigures {
+// What an attack did to the routing of a model with experts, over the images that were right at
+// first: sums, so that batches add up. A token is what has a route: a patch (or class token), or of
+// a residual network an image.
+struct RoutingChanges {
   struct Layer {
-    std::string name;   // "block 5", "layer4.1"
-    double change = 0;  // mean over tokens of 1 - |A and B| / |A or B|, experts before and after
-    double flips = 0;   // share of tokens whose first choice is another
+    double change = 0;  // over tokens, of 1 - |A and B| / |A or B|, experts before and after
+    int64_t flips = 0;  // tokens whose first choice is another
+    int64_t tokens = 0;
   };
-  struct Attack {
-    std::vector<Layer> layers;
-    // Images that stay right if each token keeps the experts and weights of the image without the
-    // attack, in all layers; beside AttackFigures::robust, with free routing.
-    int64_t frozen_right = 0;
-  };
-  // Of the gradient of the loss at the image, mean over images: |r| / (|r| + |g - r|) with l2
-  // norms, g the gradient and r the part that went by way of routers' weights. 0 where both are 0.
-  double router_gradient_share = 0;
-  std::vector<Attack> attacks;
+  std::vector<Layer> layers;  // by MoE layer; empty for models that choose no experts
+  // Images that stay right if each token keeps the experts and weights of the image without the
+  // attack, in all layers.
+  int64_t frozen_right = 0;
 };
 
 // Looks at batch after batch. Of models that choose experts (Network::chooses_experts).
 class RoutingWatcher {
  public:
-  RoutingWatcher(const Network& network, const Config& config, size_t attacks);
+  RoutingWatcher(const Network& network, const Config& config);
 
-  // A batch before attacks, `broken` of which are wrong anyway; then each attack's images of it.
-  void begin(const Victims& clean);
-  void add(size_t attack, const Victims& clean, const Victims& attacked);
-
-  // Sums so far, which may be kept and put back to continue later.
-  struct Sums {
-    int64_t images = 0;
-    double gradient_share = 0;
-    struct Layer {
-      double change = 0;
-      int64_t flips = 0, tokens = 0;
-    };
-    std::vector<std::vector<Layer>> layers;  // by attack
-    std::vector<int64_t> frozen_right;       // by attack
-  };
-  const Sums& sums() const { return sums_; }
-  void restore(const Sums& sums) { sums_ = sums; }
-  RoutingFigures figures() const;
+  // A batch before attacks. Adds to `share`, for each image that is not broken, the routers' share
+  // of the gradient g of the loss there: |r| / (|r| + |g - r|) with l2 norms, r the part of g that
+  // went by way of routers' weights; 0 where both are 0.
+  void begin(const Victims& clean, double& share);
+  // What an attack made of that batch.
+  void add(const Victims& clean, const Victims& attacked, RoutingChanges& changes);
 
  private:
   void remember();
-  void compare(size_t attack, const Victims& clean);
+  void compare(const Victims& clean, RoutingChanges& changes) const;
 
   OrderedNetwork network_;
   AttackedModel model_;
-  Sums sums_;
   // Of the batch at hand without an attack, by layer.
   struct Kept {
     int64_t layer, choices;
