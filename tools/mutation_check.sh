@@ -66,7 +66,9 @@ JPEG: CMYK rounded as the other dialect does|data/codec/decode_jpeg.cc|== JpegDi
 crop: area and aspect independent of the height|data/transform/inception_crop.cc|std::sqrt(area_max / aspect)|std::sqrt(area_max)
 jitter: mean of contrast not rounded|data/transform/augment/color_jitter.cc|(mean + 0.5)|(mean)
 jitter: hue turned the other way|data/transform/augment/hue.cc|hsv[0] + shift|hsv[0] - shift
-timm: exact and approximate GELU exchanged|train/model.cc|config.model.gelu == "erf"|config.model.gelu != "erf"
+ResNet: running variance not unbiased|engine/ops/batch_norm.cc|/ static_cast<double>(rows - 1)|/ static_cast<double>(rows)
+ResNet: start of running statistics forgotten at once|engine/ops/batch_norm.cc|momentum, running->mean|1 - momentum, running->mean
+timm: exact and approximate GELU exchanged|train/network.cc|config.model.gelu == "erf"|config.model.gelu != "erf"
 '
 
 mkdir -p "$work/tree"

@@ -82,11 +82,7 @@ void set_value(Config& config, const std::string& assignment, const std::string&
 
 std::vector<int64_t> moe_layer_indices(const Config& config) {
   if (!is_vit(config)) {
-    nn::ResnetConfig sizes = resnet_config(config);
-    // No layer's place depends on these, which may be the data's.
-    sizes.channels = sizes.classes = 1;
-    const moe::MoeResnet network(sizes, image_moe_places(config), image_moe_config(config));
-    std::vector<int64_t> layers(network.moe_paths().size());
+    std::vector<int64_t> layers(moe_layer_paths(config).size());
     std::iota(layers.begin(), layers.end(), 0);
     return layers;
   }

@@ -78,7 +78,17 @@ void validate_image_moe(const Config& c) {
           "image_moe.grid = ", m.grid,
           " does not divide the last stage of model.image_size = ", side, ", of ", last,
           " pixels: take 1 or another size");
-  moe_layer_indices(c);  // says what is wrong with moe.layers
+  const std::vector<std::string> paths = moe_layer_paths(c);
+  // An expert's batch norms may see a single image.
+  const bool norms = image_moe_places(c).unit == moe::ImageMoePlaces::Unit::kBlocks;
+  const int64_t shrinks = small ? 8 : 32, pixel = (side + shrinks - 1) / shrinks;
+  require(!norms || pixel > 1 || paths.empty() || !paths.back().starts_with("layer4"),
+          "moe.layers = \"", c.moe.layers,
+          "\" leaves the batch norms of an expert with one image "
+          "one pixel of model.image_size = ",
+          side,
+          ", which has no variance: take larger images, or "
+          "an earlier stage");
 }
 
 void validate_moe(const Config& c) {

@@ -156,6 +156,12 @@ moe::ImageMoeConfig image_moe_config(const Config& config) {
   return out;
 }
 
+std::vector<std::string> moe_layer_paths(const Config& config) {
+  nn::ResnetConfig sizes = resnet_config(config);
+  sizes.channels = sizes.classes = 1;  // no layer's place depends on them
+  return moe::MoeResnet(sizes, image_moe_places(config), image_moe_config(config)).moe_paths();
+}
+
 std::unique_ptr<Network> build_network(const Config& config) {
   if (is_vit(config)) return std::make_unique<VmoeNetwork>(vmoe_config(config));
   return std::make_unique<ResnetNetwork>(config);

@@ -108,6 +108,7 @@ TEST_CASE("image moe training: what cannot be is one line") {
            Case{{"moe.dispatch=capacity"}, {"capacity", "entropy", "moe.dispatch=dropless"}},
            Case{{"image_moe.grid=4"}, {"image_moe.grid = 4", "model.image_size = 16"}},
            Case{{"prc.form=paper"}, {"prc.form"}},
+           Case{{"model.image_size=8"}, {"blocks layer4", "one pixel", "variance"}},
            Case{{"image_moe.router=first-channels", "moe.experts=40"},
                 {"layer4.0", "16 channels", "40 experts"}},
        }) {
@@ -121,6 +122,8 @@ TEST_CASE("image moe training: what cannot be is one line") {
   validated({});
   validated({"moe.dispatch=capacity", "image_moe.balance=switch"});
   validated({"image_moe.grid=2", "model.image_size=32"});
+  validated({"model.image_size=8", "moe.layers=blocks layer3"});
+  validated({"model.image_size=8", "moe.layers=convs layer4"});
 }
 
 TEST_CASE("image moe training: the loss has the balance and spread terms of every layer") {
