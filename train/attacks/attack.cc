@@ -8,6 +8,7 @@
 
 #include "data/loader.h"
 #include "engine/core/error.h"
+#include "train/attacks/progress.h"
 #include "train/evaluate.h"
 #include "train/model.h"
 
@@ -174,11 +175,11 @@ std::string percent(int64_t count, int64_t n) {
 
 AttackResult attack_model(const Network& network, const Config& config,
                           const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
-                          AttackImages* images) {
+                          const AttackOptions& options) {
   check(!plans.empty(), ErrorKind::kValue, "attack: no attack was named");
   AttackResult result;
   for (const AttackPlan& plan : plans) result.attacks.push_back({plan.name()});
-  if (images != nullptr) images->attacks.resize(plans.size());
+  if (options.images != nullptr) options.images->attacks.resize(plans.size());
   AttackedModel model(network, config);
   const int64_t n =
       config.eval.limit > 0 ? std::min(config.eval.limit, dataset.size()) : dataset.size();
@@ -187,9 +188,16 @@ AttackResult attack_model(const Network& network, const Config& config,
     check(plan.pgd.starts.empty() || rows >= n, ErrorKind::kValue, "attack: ", rows,
           " starts are given for ", n, " images");
   }
-  data::Loader loader = data::Loader::evaluation(dataset, plain_pixels(config));
-  while (const data::Batch* batch = loader.next())
-    attack_batch(model, plans, *batch, result, images);
+  if (options.progress != nullptr) options.progress->restore(result, options.images);
+  const int64_t batch_size = config.eval.batch;
+  data::Loader loader(dataset, plain_pixels(config), (result.n + batch_size - 1) / batch_size,
+                      data::Stream::kEvaluation);
+  while (const data::Batch* batch = loader.next()) {
+    attack_batch(model, plans, *batch, result, options.images);
+    if (options.progress != nullptr) options.progress->save(result, options.images);
+    result.stopped = options.stop != nullptr && *options.stop != 0 && result.n < n;
+    if (result.stopped) break;
+  }
   for (AttackFigures& figures : result.attacks) {
     figures.linf_mean /= std::max(1.0, static_cast<double>(result.right));
     figures.l2_mean /= std::max(1.0, static_cast<double>(result.right));

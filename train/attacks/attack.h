@@ -1,5 +1,6 @@
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -50,19 +51,29 @@ struct AttackFigures {
 
 struct AttackResult {
   int64_t n = 0, right = 0;  // images, and those the model gets right without an attack
+  bool stopped = false;      // n are not all, since it was told to stop
   int64_t worst_case = 0;    // those that no attack of the list broke
   std::vector<AttackFigures> attacks;
+};
+
+class AttackProgress;
+
+struct AttackOptions {
+  AttackImages* images = nullptr;      // where to keep them all
+  AttackProgress* progress = nullptr;  // continued from, and saved to after every batch
+  // Where a signal handler sets it, the attack ends after the batch at hand.
+  const volatile std::sig_atomic_t* stop = nullptr;
 };
 
 // Attacks every image of the data set (config.eval.limit of them, or all), config.eval.batch at a
 // time, with each plan. Images the model gets wrong anyway stay as they are. Each attack's claims
 // are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
 // broken ones misclassified, others not; Error(kInternal) where not. The same bits for any number
-// of threads and any batch, unless predictions depend on neighbours. `images`: null, or where to
-// keep them all.
+// of threads and any batch, unless predictions depend on neighbours, and where it was continued
+// from progress.
 AttackResult attack_model(const Network& network, const Config& config,
                           const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
-                          AttackImages* images = nullptr);
+                          const AttackOptions& options = {});
 
 // `head`, then n, clean_accuracy, robust_accuracy (of the worst case over the list), each with its
 // standard error sqrt(p (1 - p) / n), and per_attack: name, robust_accuracy and the distances.
