@@ -47,12 +47,19 @@ struct AttackFigures {
   // Over the images that were right at first: |adversarial - clean|, mean and largest, in both
   // norms.
   double linf_mean = 0, linf_largest = 0, l2_mean = 0, l2_largest = 0;
+  // Signs that it saw too little (train/attacks/sanity.h), of the images that were right at first:
+  // those whose gradient of this attack's loss is zero in every pixel, before any step; those that
+  // it left standing while another attack of the list broke them within this one's ball, and of
+  // these those that a weaker one broke. kNoise has no gradient: 0.
+  int64_t zero_gradients = 0, missed = 0, missed_by_weaker = 0;
 };
 
 struct AttackResult {
   int64_t n = 0, right = 0;  // images, and those the model gets right without an attack
   bool stopped = false;      // n are not all, since it was told to stop
   int64_t worst_case = 0;    // those that no attack of the list broke
+  // Images whose logits a second pass over the same batch changed: the model draws random numbers.
+  int64_t logits_changed = 0;
   std::vector<AttackFigures> attacks;
 };
 
@@ -68,15 +75,17 @@ struct AttackOptions {
 // Attacks every image of the data set (config.eval.limit of them, or all), config.eval.batch at a
 // time, with each plan. Images the model gets wrong anyway stay as they are. Each attack's claims
 // are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
-// broken ones misclassified, others not; Error(kInternal) where not. The same bits for any number
-// of threads and any batch, unless predictions depend on neighbours, and where it was continued
-// from progress.
+// broken ones misclassified, others not (but where two passes give different logits, so that nobody
+// can say); Error(kInternal) where not. The same bits for any number of threads and any batch,
+// unless predictions depend on neighbours, and where it was continued from progress.
 AttackResult attack_model(const Network& network, const Config& config,
                           const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
                           const AttackOptions& options = {});
 
 // `head`, then n, clean_accuracy, robust_accuracy (of the worst case over the list), each with its
-// standard error sqrt(p (1 - p) / n), and per_attack: name, robust_accuracy and the distances.
+// standard error sqrt(p (1 - p) / n), logits_changed, flags (names, train/attacks/sanity.h), and
+// per_attack: name, robust_accuracy, the distances and counts of images; zero_gradients is null for
+// noise.
 std::string attack_json(const AttackResult& result, const Fields& head);
 // The same for a person.
 std::string attack_text(const AttackResult& result);

@@ -74,7 +74,10 @@ json attacks_json(const AttackResult& sums) {
                        {"linf_sum", f.linf_mean},
                        {"linf_largest", f.linf_largest},
                        {"l2_sum", f.l2_mean},
-                       {"l2_largest", f.l2_largest}});
+                       {"l2_largest", f.l2_largest},
+                       {"zero_gradients", f.zero_gradients},
+                       {"missed", f.missed},
+                       {"missed_by_weaker", f.missed_by_weaker}});
   }
   return attacks;
 }
@@ -86,6 +89,9 @@ void read_attack(const json& from, AttackFigures& f) {
   from.at("linf_largest").get_to(f.linf_largest);
   from.at("l2_sum").get_to(f.l2_mean);
   from.at("l2_largest").get_to(f.l2_largest);
+  from.at("zero_gradients").get_to(f.zero_gradients);
+  from.at("missed").get_to(f.missed);
+  from.at("missed_by_weaker").get_to(f.missed_by_weaker);
 }
 
 // Calls f(list, its elements of one image) for each list of AttackImages, in the order in which an
@@ -135,6 +141,7 @@ void AttackProgress::restore(AttackResult& sums, AttackImages* images) {
     state.at("n").get_to(sums.n);
     state.at("right").get_to(sums.right);
     state.at("worst_case").get_to(sums.worst_case);
+    state.at("logits_changed").get_to(sums.logits_changed);
     for (size_t a = 0; a < sums.attacks.size(); ++a) {
       read_attack(state.at("attacks").at(a), sums.attacks[a]);
     }
@@ -195,6 +202,7 @@ void AttackProgress::save(const AttackResult& sums, const AttackImages* images) 
                 {"n", sums.n},
                 {"right", sums.right},
                 {"worst_case", sums.worst_case},
+                {"logits_changed", sums.logits_changed},
                 {"attacks", attacks_json(sums)}};
   if (images != nullptr) {
     // Images first: those that the progress does not know yet are cut off when it goes on.
