@@ -1,5 +1,6 @@
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "data/split.h"
 #include "engine/core/error.h"
@@ -199,6 +200,83 @@ void validate_training(const Config& c) {
           ": the rate falls after the warm-up, lower the end");
 }
 
+// A key, and whether its value asks for something: one that is off does what it says.
+struct Idle {
+  const char* key;
+  bool asks = true;
+};
+
+// Error where one of these was chosen. `why`: "KEY has no effect: " goes before it.
+void refuse_idle(const Config& c, const std::vector<Idle>& idle, const std::string& why) {
+  for (const Idle& value : idle) {
+    require(!value.asks || !c.chosen(value.key), value.key, " has no effect: ", why);
+  }
+}
+
+void validate_idle_of_network(const Config& c) {
+  const Config::Model& m = c.model;
+  const Config::Moe& e = c.moe;
+  if (is_vit(c)) {
+    refuse_idle(c, {{"model.stem"}, {"model.first_width"}},
+                "model.kind is vit, and it is of residual networks: leave it out, or set "
+                "model.kind=resnet18");
+    return;
+  }
+  refuse_idle(c,
+              {{"model.size", m.size != "custom"},
+               {"model.width"},
+               {"model.mlp"},
+               {"model.heads"},
+               {"model.layers"},
+               {"model.patch"},
+               {"model.gelu"},
+               {"model.pool"},
+               {"model.pre_logits", m.pre_logits},
+               {"model.stochastic_depth", m.stochastic_depth > 0},
+               {"moe.importance_weight", e.importance_weight > 0},
+               {"moe.load_weight", e.load_weight > 0},
+               {"moe.gshard_weight", e.gshard_weight > 0},
+               {"moe.entropy_weight", e.entropy_weight > 0},
+               {"moe.chooser"},
+               {"moe.noise_std", e.noise_std > 0},
+               {"moe.bf16_dispatch", e.bf16_dispatch},
+               {"moe.batch_priority", e.batch_priority},
+               {"moe.group_images"},
+               {"prc.lambda_diag"},
+               {"prc.lambda_off"},
+               {"prc.weight"},
+               {"prc.class_token"},
+               {"prc.router"},
+               {"prc.pairs"}},
+              "model.kind is " + m.kind +
+                  ", and it is of vision transformers: leave it out, or set model.kind=vit");
+}
+
+void validate_idle(const Config& c) {
+  validate_idle_of_network(c);
+  const Config::Adversarial& a = c.adversarial;
+  refuse_idle(c, {{"optimizer.nesterov", c.optimizer.nesterov && c.optimizer.name == "adam"}},
+              "optimizer.name is adam, and it is of SGD: leave it out, or set optimizer.name=sgd");
+  if (a.kind == "none") {
+    refuse_idle(c,
+                {{"adversarial.eps"},
+                 {"adversarial.step"},
+                 {"adversarial.steps"},
+                 {"adversarial.attack_mode"},
+                 {"adversarial.drop_start", a.drop_start}},
+                "adversarial.kind is none: leave it out, or set adversarial.kind=pgd");
+  } else if (a.kind == "fast") {
+    refuse_idle(c, {{"adversarial.steps"}},
+                "adversarial.kind is fast, a single step: leave it out, or set "
+                "adversarial.kind=pgd");
+  } else {
+    refuse_idle(c, {{"adversarial.drop_start", a.drop_start}},
+                "adversarial.kind is " + a.kind +
+                    ", each step of which goes on from the one before: leave it out, or set "
+                    "adversarial.kind=fast");
+  }
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -210,6 +288,7 @@ void validate(const Config& config) {
   validate_data(config);
   validate_mixing(config);
   validate_training(config);
+  validate_idle(config);
 }
 
 }  // namespace train

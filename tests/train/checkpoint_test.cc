@@ -442,7 +442,8 @@ TEST_CASE("checkpoint: SIGKILL at any moment leaves a checkpoint that fits toget
       }
     }
     // Up to two saves after the time a child needs to begin, and more where that was not enough.
-    const double most = (2 * one_save.count() + 2000) * static_cast<double>(1 + kill / 10);
+    const int64_t tens = kill / 10;
+    const double most = (2 * one_save.count() + 2000) * static_cast<double>(1 + tens);
     ::usleep(static_cast<useconds_t>(random.uniform(kill) * most));
     ::kill(child, SIGKILL);
     int status = 0;
