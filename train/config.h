@@ -145,11 +145,20 @@ struct Config {
   Log log;
   std::string recipe;                     // what was loaded
   std::map<std::string, Source> sources;  // by key, "moe.experts"; no entry: the default
+  // From a file that to_toml() wrote, which names its recipe: it has every value there is, and so
+  // says nothing of who chose it.
+  bool written_out = false;
 
   // Was this key given in the user's own file or by --set?
   bool by_hand(const std::string& key) const {
     const auto found = sources.find(key);
     return found != sources.end() && found->second.origin >= Origin::kFile;
+  }
+  // The same, but for files that were written out by a run or by `robustmoe recipes`.
+  bool chosen(const std::string& key) const {
+    const auto found = sources.find(key);
+    return found != sources.end() &&
+           found->second.origin >= (written_out ? Origin::kSet : Origin::kFile);
   }
 };
 
@@ -166,7 +175,9 @@ Config parse_config(const std::string& text, const std::string& origin_name, Ori
 // `said`, what the user wrote; empty: --set and the assignment.
 void set_value(Config& config, const std::string& assignment, const std::string& said = "");
 
-// Checks what concerns several keys at once; the ranges of single ones hold since reading.
+// Checks what concerns several keys at once; the ranges of single ones hold since reading. A value
+// that was chosen and has no effect beside the others is an error, too, unless it switches off what
+// is off anyway.
 void validate(const Config& config);
 
 // Every effective value as a TOML file that loads to the same values, floats to the last bit.

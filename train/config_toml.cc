@@ -40,7 +40,10 @@ class Reader {
   Config read() const {
     Config config;
     if (const toml::node* base = root_.get("base")) config = load_base(*base);
-    if (const toml::node* recipe = root_.get("recipe")) config.recipe = text_of(*recipe, "recipe");
+    if (const toml::node* recipe = root_.get("recipe")) {
+      config.recipe = text_of(*recipe, "recipe");
+      config.written_out = true;
+    }
     read_named(config);
     for (const auto& entry : root_) {
       if (entry.first == "base" || entry.first == "recipe") continue;

@@ -1,5 +1,6 @@
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "data/split.h"
 #include "engine/core/error.h"
@@ -255,6 +256,98 @@ void validate_training(const Config& c) {
   }
 }
 
+// A key, and whether its value asks for something: one that is off does what it says.
+struct Idle {
+  const char* key;
+  bool asks = true;
+};
+
+// Error where one of these was chosen. `why`: "KEY has no effect: " goes before it.
+void refuse_idle(const Config& c, const std::vector<Idle>& idle, const std::string& why) {
+  for (const Idle& value : idle) {
+    require(!value.asks || !c.chosen(value.key), value.key, " has no effect: ", why);
+  }
+}
+
+void validate_idle_of_network(const Config& c) {
+  const Config::Model& m = c.model;
+  const Config::Moe& e = c.moe;
+  if (is_vit(c)) {
+    refuse_idle(c,
+                {{"model.stem"},
+                 {"model.first_width"},
+                 {"image_moe.router"},
+                 {"image_moe.weight"},
+                 {"image_moe.balance"},
+                 {"image_moe.balance_weight"},
+                 {"image_moe.noisy_selection"},
+                 {"image_moe.spread_weight", c.image_moe.spread_weight > 0},
+                 {"image_moe.grid", c.image_moe.grid > 1}},
+                "model.kind is vit, and it is of residual networks: leave it out, or set "
+                "model.kind=resnet18");
+    return;
+  }
+  refuse_idle(c,
+              {{"model.size", m.size != "custom"},
+               {"model.width"},
+               {"model.mlp"},
+               {"model.heads"},
+               {"model.layers"},
+               {"model.patch"},
+               {"model.gelu"},
+               {"model.pool"},
+               {"model.pre_logits", m.pre_logits},
+               {"model.stochastic_depth", m.stochastic_depth > 0},
+               {"moe.importance_weight", e.importance_weight > 0},
+               {"moe.load_weight", e.load_weight > 0},
+               {"moe.gshard_weight", e.gshard_weight > 0},
+               {"moe.entropy_weight", e.entropy_weight > 0},
+               {"moe.chooser"},
+               {"moe.noise_std", e.noise_std > 0},
+               {"moe.eval_top_k", e.eval_top_k > 0},
+               {"moe.eval_capacity_factor", e.eval_capacity_factor > 0},
+               {"moe.capacity_multiple_of"},
+               {"moe.expert_init"},
+               {"moe.expert_dropout", e.expert_dropout > 0},
+               {"moe.dropout_mask"},
+               {"moe.bf16_dispatch", e.bf16_dispatch},
+               {"moe.batch_priority", e.batch_priority},
+               {"moe.group_images"},
+               {"prc.lambda_diag"},
+               {"prc.lambda_off"},
+               {"prc.weight"},
+               {"prc.class_token"},
+               {"prc.router"},
+               {"prc.pairs"}},
+              "model.kind is " + m.kind +
+                  ", and it is of vision transformers: leave it out, or set model.kind=vit");
+}
+
+void validate_idle(const Config& c) {
+  validate_idle_of_network(c);
+  const Config::Adversarial& a = c.adversarial;
+  refuse_idle(c, {{"optimizer.nesterov", c.optimizer.nesterov && c.optimizer.name == "adam"}},
+              "optimizer.name is adam, and it is of SGD: leave it out, or set optimizer.name=sgd");
+  struct Use {
+    Idle value;
+    const char* kinds;  // that it matters to, between blanks, the most usual one first
+  };
+  for (const Use& use :
+       {Use{{"adversarial.eps"}, " pgd fast free trades "},
+        Use{{"adversarial.step"}, " pgd fast free trades "},
+        Use{{"adversarial.steps"}, " pgd trades "},
+        Use{{"adversarial.attack_mode"}, " pgd fast trades "},
+        Use{{"adversarial.drop_start", a.drop_start}, " fast "},
+        Use{{"adversarial.beta"}, " trades "}, Use{{"adversarial.replays"}, " free "}}) {
+    const std::string kinds = use.kinds;
+    if (kinds.find(" " + a.kind + " ") != std::string::npos) continue;
+    refuse_idle(
+        c, {use.value},
+        "adversarial.kind is " + a.kind + ", and it is of" + kinds.substr(0, kinds.size() - 1) +
+            ": leave it out, or set adversarial.kind=" + kinds.substr(1, kinds.find(' ', 1) - 1));
+  }
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -267,6 +360,7 @@ void validate(const Config& config) {
   validate_mixing(config);
   validate_training(config);
   validate_schedule(config);
+  validate_idle(config);
 }
 
 }  // namespace train

@@ -70,9 +70,16 @@ std::string trimmed(std::string path) {
   return path;
 }
 
-uint32_t update_crc(uint32_t crc, const void* data, int64_t bytes) {
-  return static_cast<uint32_t>(
-      crc32_z(crc, static_cast<const Bytef*>(data), static_cast<size_t>(bytes)));
+void write_all(int file, const std::string& path, const void* data, int64_t bytes, FileSum& sum) {
+  const char* at = static_cast<const char*>(data);
+  for (int64_t left = bytes; left > 0;) {
+    const auto ask = static_cast<size_t>(std::min(left, kMostPerCall));
+    const int64_t done = retry([&] { return ::write(file, at, ask); });
+    if (done <= 0) fail_io(path, "write", done < 0 ? errno : EIO);
+    at += done;
+    left -= done;
+  }
+  add_to(sum, data, bytes);
 }
 
 }  // namespace
@@ -96,16 +103,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, int64_t bytes) {
-  const char* at = static_cast<const char*>(data);
-  for (int64_t left = bytes; left > 0;) {
-    const auto ask = static_cast<size_t>(std::min(left, kMostPerCall));
-    const int64_t done = retry([&] { return ::write(file_, at, ask); });
-    if (done <= 0) fail_io(path_, "write", done < 0 ? errno : EIO);
-    at += done;
-    left -= done;
-  }
-  sum_.crc32 = update_crc(sum_.crc32, data, bytes);
-  sum_.bytes += bytes;
+  write_all(file_, path_, data, bytes, sum_);
 }
 
 FileSum AtomicFile::commit() {
@@ -124,6 +122,31 @@ FileSum AtomicFile::commit() {
     fail_io(path_, "write", error_number);
   }
   flush_folder(parent_of(path_));
+  return sum_;
+}
+
+GrowingFile::GrowingFile(const std::string& path, const FileSum& known) : path_(path), sum_(known) {
+  file_ = retry([&] {
+    return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
+  });
+  if (file_ < 0) fail_io(path_, "write", errno);
+  const auto size = static_cast<int64_t>(::lseek(file_, 0, SEEK_END));
+  const bool cut = size > known.bytes && retry([&] { return ::ftruncate(file_, known.bytes); }) < 0;
+  const int error_number = errno;
+  if (size >= known.bytes && !cut) return;
+  ::close(file_);
+  if (cut) fail_io(path_, "write", error_number);
+  fail(ErrorKind::kFormat, path_, ": ", size, " bytes, where ", known.bytes, " were written");
+}
+
+GrowingFile::~GrowingFile() { ::close(file_); }
+
+void GrowingFile::write(const void* data, int64_t bytes) {
+  write_all(file_, path_, data, bytes, sum_);
+}
+
+FileSum GrowingFile::flush() {
+  if (retry([&] { return ::fsync(file_); }) < 0) fail_io(path_, "write", errno);
   return sum_;
 }
 
@@ -200,10 +223,21 @@ FileSum sum_file(const std::string& path) {
   while (sum.bytes < file.size()) {
     const int64_t n = std::min(file.size() - sum.bytes, static_cast<int64_t>(block.size()));
     file.read(sum.bytes, block.data(), n);
-    sum.crc32 = update_crc(sum.crc32, block.data(), n);
-    sum.bytes += n;
+    add_to(sum, block.data(), n);
   }
   return sum;
+}
+
+void add_to(FileSum& sum, const void* data, int64_t bytes) {
+  sum.crc32 = static_cast<uint32_t>(
+      crc32_z(sum.crc32, static_cast<const Bytef*>(data), static_cast<size_t>(bytes)));
+  sum.bytes += bytes;
+}
+
+std::string sum_text(const FileSum& sum) {
+  char crc[9];
+  std::snprintf(crc, sizeof crc, "%08x", static_cast<unsigned>(sum.crc32));
+  return std::to_string(sum.bytes) + " bytes, crc32 " + crc;
 }
 
 std::string unfinished_path(const std::string& path) {

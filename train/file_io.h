@@ -45,6 +45,28 @@ class AtomicFile {
   FileSum sum_;
 };
 
+// A file that grows at its end, for content too large to be replaced as a whole. It is made if need
+// be and cut to its first `known.bytes` bytes, whose sum the caller knows from the flush() that
+// ended there; what a kill left behind them is dropped. Error(kIo) where the system refuses,
+// Error(kFormat) for a file that is shorter. What is written may be cut short by a kill, so that
+// whoever reads the file needs the sum of the last flush(), kept elsewhere.
+class GrowingFile {
+ public:
+  GrowingFile(const std::string& path, const FileSum& known);
+  ~GrowingFile();
+  GrowingFile(const GrowingFile&) = delete;
+  GrowingFile& operator=(const GrowingFile&) = delete;
+
+  void write(const void* data, int64_t bytes);
+  // Returns the sum of all the file's bytes when they are on the disk.
+  FileSum flush();
+
+ private:
+  std::string path_;
+  int file_ = -1;
+  FileSum sum_;
+};
+
 // A regular file read at any offset. Error(kIo) where the system refuses, Error(kFormat) where
 // the file ends before the bytes asked for.
 class ReadFile {
@@ -82,6 +104,11 @@ FileSum write_file(const std::string& path, std::string_view content);
 // The whole of a small file; one above most_bytes is Error(kFormat).
 std::string read_file(const std::string& path, int64_t most_bytes = int64_t{64} << 20);
 FileSum sum_file(const std::string& path);
+
+// `sum` goes on over so many more bytes.
+void add_to(FileSum& sum, const void* data, int64_t bytes);
+// "123 bytes, crc32 0a1b2c3d".
+std::string sum_text(const FileSum& sum);
 
 // Where `path` is written until it is finished: the same folder, a name with kUnfinished.
 std::string unfinished_path(const std::string& path);

@@ -63,6 +63,13 @@ std::unique_ptr<const RightClasses> read_right_classes(const Config& config,
   return std::make_unique<RightClasses>(labels, set, images, config.train.loss == "softmax");
 }
 
+// The config, unless its run is too large: before memory of its sizes is asked for, which may be
+// more than the system has words for.
+const Config& fitting(const Config& config) {
+  check_fits(plan_memory(config, count_parameters(config)), available_memory());
+  return config;
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const data::Dataset& train, const data::Dataset* test,
@@ -75,7 +82,7 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       steps_(total_steps(config, train.size())),
       sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
       images_(images_of(config, train)),
-      model_(config, true),
+      model_(fitting(config), true),
       several_(read_right_classes(config, train, images_)),
       step_(config, model_, steps_, several_.get()),
       inference_(*model_.network),
@@ -154,7 +161,6 @@ void Trainer::start() {
     step_.optimizer().reset_ema();
   }
   const MemoryPlan plan = plan_memory(config_, model_.params.count());
-  check_fits(plan, available_memory());
   take_folder(resume_step);
   if (first_step_ > 0 && first_step_ < steps_) log_event(first_step_, "resume", "");
   log_.line("parameters: " + std::to_string(plan.parameters) + "; multiply-adds per image: " +

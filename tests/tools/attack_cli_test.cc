@@ -65,6 +65,38 @@ TEST_CASE("attack: text, JSON, and eps written in both ways") {
               1, {"cannot write"});
 }
 
+TEST_CASE("attack: signs that it saw too little are flags in text and JSON") {
+  const TempFolder folder;
+  SmallModel small("shapes:size=16,train=30,test=200", {});
+  const auto attacked = [&](const std::string& output) {
+    train::CheckpointState state;
+    state.step = 1;
+    train::save_checkpoint(folder / "run", small.model.params, state,
+                           {{"config", train::to_toml(small.config, false)}}, 1);
+    const Result result = run("attack --checkpoint " + (folder / "run") +
+                              " --data shapes:size=16,train=30,test=200 --attack pgd,apgd-dlr"
+                              " --steps 2 " +
+                              output);
+    CHECK(result.status == 0);
+    return result.out;
+  };
+  const json good = json::parse(attacked("--json -"));
+  CHECK(good["clean_accuracy"] > 0);
+  CHECK(good["flags"].empty());
+  CHECK(good["logits_changed"] == 0);
+  CHECK(good["per_attack"][0]["zero_gradients"] == 0);
+  CHECK_FALSE(contains(attacked(""), "flag"));
+  // Weights so large that the softmax saturates.
+  const auto head =
+      small.model.params.view(small.model.params.find("head.output.weight"), engine::Slab::kValue);
+  for (int64_t i = 0; i < head.numel(); ++i) head.data<float>()[i] *= 1e4f;
+  const json blind = json::parse(attacked("--json -"));
+  CHECK(blind["flags"] == json::array({"zero_gradients"}));
+  CHECK(blind["per_attack"][0]["zero_gradients"] > 0);
+  CHECK(blind["per_attack"][1]["zero_gradients"] == 0);
+  CHECK(contains(attacked(""), "\n  flag zero_gradients: the gradient at the clean image is "));
+}
+
 TEST_CASE("attack: images are saved, and starts are taken from a file") {
   const TempFolder folder;
   const std::string data = " --data shapes:size=16,train=30,test=30 ", run_folder = folder / "run";

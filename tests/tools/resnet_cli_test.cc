@@ -187,6 +187,9 @@ TEST_CASE("resnet: what has no meaning for it is refused in one line") {
   const std::string out = folder / "run";
   check_fails(small(out, "--set moe.layers=1"), 1, {"moe.layers", "resnet18"});
   check_fails(small(out, "--set model.kind=resnet7"), 1, {"model.kind", "resnet18"});
+  // The plan's line, before memory of such a size is asked for.
+  check_fails(small(out, "--set model.first_width=65536"), 1,
+              {"memory plan: ", "MiB = weights ", "does not fit into the "});
   check_fails(small(out, "--set prc.form=paper --set data.two_view=true"), 1, {"data.two_view"});
   const Result diverged = run(small(out, "--set adversarial.kind=pgd --set schedule.peak=1e30"));
   CHECK(diverged.status == 1);

@@ -134,3 +134,34 @@ TEST_CASE("file_io: leftovers are found by their name alone") {
                                                             ".writing-other-12", "writing-x"});
   CHECK(remove_unfinished(folder / "none", kNames) == 0);
 }
+
+TEST_CASE("file_io: a growing file is cut to what is known of it, and goes on there") {
+  const TempFolder folder;
+  const std::string path = folder / "a.bin";
+  FileSum sum;
+  {
+    GrowingFile file(path, {});
+    file.write("1234", 4);
+    file.write("56", 2);
+    sum = file.flush();
+    CHECK(sum == sum_file(path));
+    file.write("half", 4);
+  }
+  CHECK(content_of(path) == "123456half");
+  {
+    GrowingFile file(path, sum);
+    CHECK(content_of(path) == "123456");
+    file.write("789", 3);
+    sum = file.flush();
+  }
+  CHECK(content_of(path) == "123456789");
+  CHECK(sum == FileSum{9, 0xCBF43926u});
+  CHECK(sum_text(sum) == "9 bytes, crc32 cbf43926");
+  put(path, "12345678");
+  CHECK(error_of(ErrorKind::kFormat, [&] { GrowingFile(path, sum); }) ==
+        path + ": 8 bytes, where 9 were written");
+  CHECK(contains(error_of(ErrorKind::kIo, [&] { GrowingFile(folder.path(), {}); }),
+                 "cannot write: Is a directory"));
+  CHECK(contains(error_of(ErrorKind::kIo, [&] { GrowingFile(folder / "no/file", {}); }),
+                 "cannot write"));
+}

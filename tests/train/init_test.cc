@@ -171,6 +171,14 @@ TEST_CASE("init: whatever is left over is named, and nothing has changed") {
         "blocks.0.moe.router gets nothing: keep or rename", "head.weight gets nothing"}) {
     CHECK_MESSAGE(contains(none, part), part);
   }
+  // Of many of a kind five are named.
+  SourceTensors many = dense();
+  for (int i = 0; i < 40; ++i) many["other." + std::to_string(10 + i)] = tensor({2}, 0);
+  const std::string few = format(many, std::string(kRules) + " keep:nowhere");
+  CHECK(contains(few,
+                 "other.14 is not in this model: rename or drop it; 35 more are not in this "
+                 "model; rule keep:nowhere matches nothing"));
+  CHECK_FALSE(contains(few, "other.15"));
   const std::string rules = kRules;
   CHECK(
       contains(format(dense(), rules + " drop:nothing.*"), "rule drop:nothing.* matches nothing"));

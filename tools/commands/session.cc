@@ -24,6 +24,22 @@ std::string one_line(const std::string& message) {
   return line.substr(0, half) + " [...] " + line.substr(line.size() - half);
 }
 
+std::string shell_word(const std::string& text) {
+  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+void note_stop_signals() {
+  const auto note = [](int) { stop_requested = 1; };
+  std::signal(SIGINT, note);
+  std::signal(SIGTERM, note);
+}
+
 void use_threads(int64_t threads) {
   omp_set_dynamic(0);
   omp_set_num_threads(static_cast<int>(threads > 0 ? threads : engine::cpu_limits().threads()));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,6 +15,15 @@ namespace tools {
 // A text without control characters, shortened where it is very long: a message is one line,
 // whatever the input it quotes.
 std::string one_line(const std::string& text);
+
+// The text as one word for a shell.
+std::string shell_word(const std::string& text);
+
+// What a verb returns that SIGINT or SIGTERM ended after it had saved how far it was.
+inline constexpr int kStopped = 3;
+// Set by these signals once note_stop_signals() was called; until then they end the program.
+extern volatile std::sig_atomic_t stop_requested;
+void note_stop_signals();
 
 // Threads of everything that follows; 0: all this process may use.
 void use_threads(int64_t threads);

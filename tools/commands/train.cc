@@ -12,10 +12,6 @@
 namespace tools {
 namespace {
 
-volatile std::sig_atomic_t stop_requested = 0;
-
-void request_stop(int) { stop_requested = 1; }
-
 Options train_options() {
   Options options("train", "train a model");
   options.add_value("recipe", "recipe name or TOML file (robustmoe recipes)", "", "NAME|FILE");
@@ -56,15 +52,6 @@ train::Config config_from(const Options& options, const std::string& out) {
   return config;
 }
 
-// The text as one word for a shell.
-std::string shell_word(const std::string& text) {
-  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%";
-  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string word = "'";
-  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
-}
-
 }  // namespace
 
 int run_train(int argc, char** argv) {
@@ -96,9 +83,8 @@ int run_train(int argc, char** argv) {
                           .resume_command = "robustmoe train --resume --out " + shell_word(out),
                           .stop = &stop_requested});
   // Before its first step there is nothing to save: until here these signals end the program.
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
-  return trainer.run() == train::Outcome::kStopped ? 3 : 0;
+  note_stop_signals();
+  return trainer.run() == train::Outcome::kStopped ? kStopped : 0;
 }
 
 }  // namespace tools

@@ -23,6 +23,10 @@ struct Victims {
     return std::span<const float>(clean).subspan(static_cast<size_t>(i * pixels()),
                                                  static_cast<size_t>(pixels()));
   }
+  std::span<const float> adversarial_of(int64_t i) const {
+    return std::span<const float>(adversarial)
+        .subspan(static_cast<size_t>(i * pixels()), static_cast<size_t>(pixels()));
+  }
   std::span<float> adversarial_of(int64_t i) {
     return std::span<float>(adversarial)
         .subspan(static_cast<size_t>(i * pixels()), static_cast<size_t>(pixels()));

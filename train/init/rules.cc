@@ -5,6 +5,7 @@
 #include <optional>
 #include <regex>
 #include <sstream>
+#include <utility>
 
 #include "data/names.h"
 #include "engine/core/rng.h"
@@ -97,15 +98,33 @@ class Planner {
     for (const auto& [name, tensor] : source_) place(name, tensor, report);
     for (auto& [target, plan] : plans_) settle(target, plan, report);
     for (const Rule& rule : rules_) {
-      if (rule.matches == 0) problems_.push_back("rule " + rule.text + " matches nothing");
+      if (rule.matches == 0)
+        trouble("rules match nothing", "rule " + rule.text + " matches nothing");
     }
-    std::string all;
-    for (const std::string& problem : problems_) all += (all.empty() ? "" : "; ") + problem;
-    check(all.empty(), ErrorKind::kFormat, "init: ", all);
+    check(problems_.empty(), ErrorKind::kFormat, "init: ", problems_text());
     return plans_;
   }
 
  private:
+  // `many`: how to go on after "3 more ".
+  void trouble(const std::string& many, const std::string& text) {
+    auto at = std::ranges::find_if(problems_, [&](const auto& kind) { return kind.first == many; });
+    if (at == problems_.end()) at = problems_.insert(at, {many, {}});
+    at->second.push_back(text);
+  }
+
+  // Weights of quite another model have hundreds: a few of each kind show what is wrong.
+  std::string problems_text() const {
+    constexpr size_t kShown = 5;
+    std::string all;
+    for (const auto& [many, texts] : problems_) {
+      for (size_t i = 0; i < std::min(kShown, texts.size()); ++i) all += "; " + texts[i];
+      if (texts.size() > kShown)
+        all += "; " + std::to_string(texts.size() - kShown) + " more " + many;
+    }
+    return all.empty() ? all : all.substr(2);
+  }
+
   void place(const std::string& name, const SourceTensor& tensor, InitReport& report) {
     Rule* rule = rule_for(rules_, name, true);
     if (rule != nullptr && rule->kind == Kind::kDrop) {
@@ -118,12 +137,13 @@ class Planner {
                                                         std::regex_constants::format_first_only);
     const auto at = plans_.find(target);
     if (at == plans_.end()) {
-      problems_.push_back(name + (rule == nullptr ? "" : " as " + target) +
-                          " is not in this model: rename or drop it");
+      trouble("are not in this model", name + (rule == nullptr ? "" : " as " + target) +
+                                           " is not in this model: rename or drop it");
       return;
     }
     if (at->second.source != nullptr) {
-      problems_.push_back(target + " comes from both " + at->second.source_name + " and " + name);
+      trouble("come from two",
+              target + " comes from both " + at->second.source_name + " and " + name);
       return;
     }
     at->second.source = &tensor;
@@ -141,14 +161,14 @@ class Planner {
       return;
     }
     if (plan.source == nullptr) {
-      problems_.push_back(target + " gets nothing: keep or rename");
+      trouble("get nothing", target + " gets nothing: keep or rename");
       return;
     }
     const auto finite = [](float x) { return std::isfinite(x); };
     if (!allow_nonfinite_ && !std::ranges::all_of(plan.source->values, finite)) {
-      problems_.push_back(plan.source_name +
-                          " holds numbers that are not finite: drop it, take "
-                          "other weights, or --allow-nonfinite");
+      trouble("are not finite", plan.source_name +
+                                    " holds numbers that are not finite: drop it, take other "
+                                    "weights, or --allow-nonfinite");
     }
     const Shape &from = plan.source->shape, &to = shapes_.at(target);
     if (plan.tile) {
@@ -167,7 +187,7 @@ class Planner {
   void complain(const std::string& target, const char* what, const Shape& from, const Shape& to) {
     std::ostringstream text;
     text << target << what << from << " where the model has " << to;
-    problems_.push_back(text.str());
+    trouble("have another shape", text.str());
   }
 
   const SourceTensors& source_;
@@ -175,7 +195,7 @@ class Planner {
   bool allow_nonfinite_;
   std::map<std::string, Plan> plans_;
   std::map<std::string, Shape> shapes_;
-  std::vector<std::string> problems_;
+  std::vector<std::pair<std::string, std::vector<std::string>>> problems_;  // by kind
 };
 
 double deviation(const std::vector<float>& values) {

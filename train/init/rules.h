@@ -19,7 +19,8 @@ namespace train {
 // Without a rule a source tensor goes to the target of its name. Every source tensor must then go
 // somewhere or be dropped, every target must get something or be kept, shapes must agree, every
 // number that is taken must be finite unless others are allowed, and every rule must match:
-// whatever is left over is named in one Error(kFormat), before anything changed.
+// whatever is left over is named in one Error(kFormat), five of a kind and how many more, before
+// anything changed.
 struct InitReport {
   std::vector<std::string> taken, zoomed, tiled, dropped, kept;
   std::string text() const;  // one line; names all but those taken as they are

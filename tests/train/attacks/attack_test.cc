@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/bits.h"
+#include "tests/train/guessed.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
 #include "train/evaluate.h"
@@ -20,6 +21,7 @@ using train::PgdOptions;
 using train::Victims;
 using train::test::contains;
 using train::test::error_of;
+using train::test::Guessed;
 using train::test::SmallModel;
 
 namespace {
@@ -48,21 +50,6 @@ Victims guessed(AttackedModel& model, const data::Dataset& set, int64_t count) {
   v.broken.assign(static_cast<size_t>(count), 0);
   return v;
 }
-
-// The data set with the model's own guesses as labels, so that it starts with every image right.
-class Guessed final : public data::Dataset {
- public:
-  Guessed(const data::Dataset& base, std::vector<int32_t> labels)
-      : base_(base), labels_(std::move(labels)) {}
-  const data::Info& info() const override { return base_.info(); }
-  int64_t size() const override { return base_.size(); }
-  int64_t label(int64_t i) const override { return labels_[static_cast<size_t>(i)]; }
-  void read(int64_t i, data::ImageU8& out) const override { base_.read(i, out); }
-
- private:
-  const data::Dataset& base_;
-  std::vector<int32_t> labels_;
-};
 
 PgdOptions weak() {
   PgdOptions options;
