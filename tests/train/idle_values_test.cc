@@ -60,6 +60,12 @@ TEST_CASE("config: what concerns vision transformers is refused of a residual ne
                                  "moe.noise_std=1",
                                  "moe.bf16_dispatch=true",
                                  "moe.batch_priority=true",
+                                 "moe.eval_top_k=1",
+                                 "moe.eval_capacity_factor=1",
+                                 "moe.capacity_multiple_of=2",
+                                 "moe.expert_init=identical",
+                                 "moe.expert_dropout=0.1",
+                                 "moe.dropout_mask=slot",
                                  "moe.group_images=8",
                                  "prc.lambda_diag=1",
                                  "prc.lambda_off=1",
@@ -83,7 +89,10 @@ TEST_CASE("config: what concerns vision transformers is refused of a residual ne
 }
 
 TEST_CASE("config: what concerns residual networks is refused of a vision transformer") {
-  for (const char* assignment : {"model.stem=small", "model.first_width=4"}) {
+  for (const char* assignment :
+       {"model.stem=small", "model.first_width=4", "image_moe.router=conv-gap",
+        "image_moe.weight=plain", "image_moe.balance=switch", "image_moe.balance_weight=1",
+        "image_moe.noisy_selection=on", "image_moe.spread_weight=1", "image_moe.grid=2"}) {
     check_refused(said(plain("vit"), {assignment}), assignment,
                   "model.kind is vit, and it is of residual networks", "model.kind=resnet18");
     CHECK(said(plain("resnet18"), {assignment}) == "no error");
@@ -99,15 +108,30 @@ TEST_CASE("config: what an attack or an optimizer does not take is refused") {
   for (const char* assignment :
        {"adversarial.eps=8/255", "adversarial.step=2/255", "adversarial.steps=7",
         "adversarial.attack_mode=eval", "adversarial.drop_start=true"}) {
-    check_refused(said(resnet, {assignment}), assignment, "adversarial.kind is none",
-                  "adversarial.kind=pgd");
+    const bool of_fast = std::string(assignment).starts_with("adversarial.drop_start");
+    const std::string advice = of_fast ? "adversarial.kind=fast" : "adversarial.kind=pgd";
+    check_refused(said(resnet, {assignment}), assignment, "adversarial.kind is none", advice);
     check_refused(said(resnet, {"adversarial.kind=none", assignment}), assignment,
-                  "adversarial.kind is none", "adversarial.kind=pgd");
+                  "adversarial.kind is none", advice);
   }
   check_refused(said(resnet, {"adversarial.kind=fast", "adversarial.steps=7"}), "adversarial.steps",
                 "adversarial.kind is fast", "adversarial.kind=pgd");
   check_refused(said(resnet, {"adversarial.kind=pgd", "adversarial.drop_start=true"}),
                 "adversarial.drop_start", "adversarial.kind is pgd", "adversarial.kind=fast");
+  for (const char* kind : {"pgd", "fast", "free"}) {
+    const std::string set = std::string("adversarial.kind=") + kind;
+    check_refused(said(resnet, {set, "adversarial.beta=6"}), "adversarial.beta",
+                  std::string("adversarial.kind is ") + kind, "adversarial.kind=trades");
+  }
+  for (const char* assignment : {"adversarial.steps=7", "adversarial.attack_mode=eval"}) {
+    check_refused(said(resnet, {"adversarial.kind=free", assignment}), assignment,
+                  "adversarial.kind is free", "adversarial.kind=pgd");
+  }
+  check_refused(said(resnet, {"adversarial.kind=trades", "adversarial.replays=4"}),
+                "adversarial.replays", "adversarial.kind is trades", "adversarial.kind=free");
+  CHECK(said(resnet, {"adversarial.kind=free", "adversarial.replays=4"}) == "no error");
+  CHECK(said(resnet, {"adversarial.kind=trades", "adversarial.beta=6", "adversarial.steps=2"}) ==
+        "no error");
   CHECK(said(resnet, {"adversarial.drop_start=false"}) == "no error");
   CHECK(said(resnet, {"adversarial.kind=pgd", "adversarial.drop_start=false", "adversarial.steps=3",
                       "adversarial.attack_mode=train"}) == "no error");

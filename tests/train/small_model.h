@@ -32,17 +32,24 @@ inline Config small_config(const data::Dataset& dataset, const std::vector<std::
   return config;
 }
 
-// Such a model with random weights, larger than a fresh one's so that routers are decided.
+// Such a model with random weights, larger than a fresh one's so that predictions and routers are
+// decided: all of a V-MoE; of a residual network the last layer and the routers, or its logits
+// would be so large that no loss had a gradient.
 struct SmallModel {
   SmallModel(const std::string& data, const std::vector<std::string>& settings)
       : test(data::open_dataset(data, data::Split::kTest)),
         config(small_config(*test, settings)),
         model(config, false) {
-    const engine::Tensor weights = model.params.slab(engine::Slab::kValue);
-    float* w = weights.data<float>();
     const engine::RngKey key(1, engine::Purpose::kTest);
-    for (int64_t i = 0; i < weights.numel(); ++i) {
-      w[i] = 2 * w[i] + 0.1f * static_cast<float>(key.normal(static_cast<uint64_t>(i)));
+    for (const auto& entry : model.params.entries()) {
+      const float times = entry.path.ends_with("router.weight") ? 200
+                          : entry.path.starts_with("fc.")       ? 10
+                                                                : 1;
+      float* w = model.params.view(entry, engine::Slab::kValue).data<float>();
+      for (int64_t i = 0; i < entry.shape.numel(); ++i) {
+        const auto normal = static_cast<float>(key.normal(static_cast<uint64_t>(entry.offset + i)));
+        w[i] = is_vit(config) ? 2 * w[i] + 0.1f * normal : times * w[i];
+      }
     }
   }
 

@@ -210,7 +210,7 @@ AttackResult attack_model(const Network& network, const Config& config,
                           const AttackOptions& options) {
   check(!plans.empty(), ErrorKind::kValue, "attack: no attack was named");
   AttackResult result;
-  for (const AttackPlan& plan : plans) result.attacks.push_back({plan.name()});
+  for (const AttackPlan& plan : plans) result.attacks.emplace_back().name = plan.name();
   if (options.images != nullptr) options.images->attacks.resize(plans.size());
   AttackedModel model(network, config);
   std::optional<RoutingWatcher> watcher;

@@ -75,14 +75,6 @@ std::vector<float> logits_of(AttackedModel& model, const std::vector<float>& pix
   return {logits.begin(), logits.end()};
 }
 
-// Smaller weights, so that a deep network's predictions are not all as sure as can be.
-void soften(const SmallModel& small) {
-  for (const auto& entry : small.model.params.entries()) {
-    const Tensor w = small.model.params.view(entry, Slab::kValue);
-    for (int64_t i = 0; i < w.numel() && entry.trainable; ++i) w.data<float>()[i] *= 0.6f;
-  }
-}
-
 // A training step, and its loss put together from two passes.
 struct Step {
   explicit Step(const Settings& settings)
@@ -169,7 +161,6 @@ doctest::Approx near(double value) { return doctest::Approx(value).epsilon(1e-5)
 TEST_CASE("trades: the gradient of the divergence with respect to pixels") {
   for (const Settings& settings : {kResnet, kVit}) {
     const SmallModel small(kData, settings);
-    if (!train::is_vit(small.config)) soften(small);
     CAPTURE(small.config.model.kind);
     AttackedModel model(*small.model.network, small.config);
     const std::vector<float> clean = pixels_of_images(3);
@@ -210,7 +201,6 @@ TEST_CASE("trades: the gradient of the divergence with respect to pixels") {
 TEST_CASE("trades: the attack as one would write it down, without labels") {
   for (const Settings& settings : {kResnet, kVit}) {
     const SmallModel small(kData, with(settings, kTrades));
-    if (!train::is_vit(small.config)) soften(small);
     CAPTURE(small.config.model.kind);
     AttackedModel model(*small.model.network, small.config);
     const std::vector<float> clean = pixels_of_images(6);

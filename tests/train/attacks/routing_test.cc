@@ -101,8 +101,7 @@ TEST_CASE("routing under attack: nothing changes where the images are the same")
       CHECK(layer.tokens == 5 * (settings == kVit ? 17 : 1));
     }
     CHECK(changes.frozen_right == 5);
-    // The residual network is too sure of its guesses to have a gradient.
-    if (settings == kVit) CHECK(share > 0.005);
+    CHECK(share > 0.005);
     CHECK(share < 5);
   }
 }
@@ -162,8 +161,7 @@ TEST_CASE("routing under attack: the routers' share of the gradient, against dif
   SmallModel small(kData, kCnn);
   train::OrderedNetwork ordered(*small.model.network);
   train::AttackedModel model(ordered, small.config);
-  train::Victims v = victims(model, *small.test, 1);
-  v.labels[0] = (v.labels[0] + 1) % 10;  // its own guess may be too sure to have a gradient
+  const train::Victims v = victims(model, *small.test, 1);
   std::vector<float> all(v.clean.size()), past(v.clean.size());
   model.logits_and_gradient(v.clean, v.labels, all);
   std::vector<moe::LayerOrder> orders;

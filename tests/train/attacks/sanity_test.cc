@@ -39,7 +39,9 @@ class Shaky final : public train::Network {
   engine::Precision precision() const override { return steady_.precision(); }
   bool has_experts() const override { return steady_.has_experts(); }
   int64_t dependent_images() const override { return steady_.dependent_images(); }
-  int64_t multiply_adds_per_image() const override { return steady_.multiply_adds_per_image(); }
+  nn::Cost cost_per_image() const override { return steady_.cost_per_image(); }
+  bool chooses_experts() const override { return steady_.chooses_experts(); }
+  std::vector<std::string> moe_layer_names() const override { return steady_.moe_layer_names(); }
 
  private:
   const train::Network& steady_;
