@@ -82,7 +82,7 @@ void set_value(Config& config, const std::string& assignment, const std::string&
 
 std::vector<int64_t> moe_layer_indices(const Config& config) {
   if (!is_vit(config)) {
-    std::vector<int64_t> layers(moe_layer_paths(config).size());
+    std::vector<int64_t> layers(build_resnet(config).moe_paths().size());
     std::iota(layers.begin(), layers.end(), 0);
     return layers;
   }

@@ -71,31 +71,14 @@ void validate_image_moe(const Config& c) {
           "moe.dispatch = \"capacity\" moves images to other experts, but image_moe.balance = "
           "\"entropy\" is about what each would choose: set moe.dispatch=dropless or another "
           "image_moe.balance");
-  const int64_t side = c.model.image_size;
-  const bool small = c.model.stem == "small";
-  // What the last stage sees before it shrinks, of which a grid must leave whole patches.
-  const int64_t last = side / (small ? 4 : 16);
-  require(m.grid == 1 || (side % (small ? 8 : 32) == 0 && last % (2 * m.grid) == 0),
-          "image_moe.grid = ", m.grid,
-          " does not divide the last stage of model.image_size = ", side, ", of ", last,
-          " pixels: take 1 or another size");
-  const std::vector<std::string> paths = moe_layer_paths(c);
-  // An expert's batch norms may see a single image.
-  const bool norms = image_moe_places(c).unit == moe::ImageMoePlaces::Unit::kBlocks;
-  const int64_t shrinks = small ? 8 : 32, pixel = (side + shrinks - 1) / shrinks;
-  require(!norms || pixel > 1 || paths.empty() || !paths.back().starts_with("layer4"),
-          "moe.layers = \"", c.moe.layers,
-          "\" leaves the batch norms of an expert with one image "
-          "one pixel of model.image_size = ",
-          side,
-          ", which has no variance: take larger images, or "
-          "an earlier stage");
+  // Says what is wrong with moe.layers, and whether the mixtures can work on pictures of that size.
+  build_resnet(c).cost({c.model.image_size, c.model.image_size});
 }
 
 void validate_moe(const Config& c) {
   const Config::Moe& m = c.moe;
   require(m.top_k <= m.experts, "moe.top_k = ", m.top_k, " is more than moe.experts = ", m.experts,
-          ": a token goes to different experts, so lower moe.top_k");
+          ": the experts of a token or image are different ones, so lower moe.top_k");
   require(m.eval_top_k <= m.experts, "moe.eval_top_k = ", m.eval_top_k,
           " is more than moe.experts = ", m.experts,
           ": a token goes to different experts, so lower moe.eval_top_k");
@@ -287,6 +270,25 @@ void validate_idle_of_network(const Config& c) {
                 "model.kind=resnet18");
     return;
   }
+  if (e.layers == "none") {
+    refuse_idle(c,
+                {{"moe.experts"},
+                 {"moe.top_k"},
+                 {"image_moe.router"},
+                 {"image_moe.weight"},
+                 {"image_moe.balance"},
+                 {"image_moe.balance_weight", c.image_moe.balance_weight > 0},
+                 {"image_moe.noisy_selection"},
+                 {"image_moe.spread_weight", c.image_moe.spread_weight > 0},
+                 {"image_moe.grid", c.image_moe.grid > 1}},
+                "moe.layers is none: leave it out, or set moe.layers=blocks layer4");
+  }
+  refuse_idle(c, {{"moe.capacity_factor", e.dispatch != "capacity"}},
+              "moe.dispatch is dropless: leave it out, or set moe.dispatch=capacity");
+  refuse_idle(c,
+              {{"image_moe.balance_weight",
+                c.image_moe.balance == "none" && c.image_moe.balance_weight > 0}},
+              "image_moe.balance is none: leave it out, or set image_moe.balance=entropy");
   refuse_idle(c,
               {{"model.size", m.size != "custom"},
                {"model.width"},

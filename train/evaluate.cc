@@ -13,8 +13,8 @@ using engine::CrossEntropy;
 using engine::ErrorKind;
 using engine::Tensor;
 
-bool depends_on_neighbours(const moe::MoeConfig& config) {
-  return config.mixes_images_at_evaluation();
+bool depends_on_neighbours(const Config& config) {
+  return is_vit(config) && vmoe_config(config).moe.mixes_images_at_evaluation();
 }
 
 Tensor Inference::filled_up(const Tensor& images) {

@@ -45,7 +45,7 @@ class Inference {
 
 // A prediction depends on the other images of its batch: experts have a capacity at
 // evaluation, so a token may be dropped because of its neighbours.
-bool depends_on_neighbours(const moe::MoeConfig& config);
+bool depends_on_neighbours(const Config& config);
 
 // Standard error of a share p of n independent cases: sqrt(p (1 - p) / n).
 inline double share_error(double p, int64_t n) {

@@ -1,5 +1,7 @@
 #include "train/network.h"
 
+#include <algorithm>
+
 namespace train {
 
 using engine::Tensor;
@@ -156,10 +158,11 @@ moe::ImageMoeConfig image_moe_config(const Config& config) {
   return out;
 }
 
-std::vector<std::string> moe_layer_paths(const Config& config) {
+moe::MoeResnet build_resnet(const Config& config) {
   nn::ResnetConfig sizes = resnet_config(config);
-  sizes.channels = sizes.classes = 1;  // no layer's place depends on them
-  return moe::MoeResnet(sizes, image_moe_places(config), image_moe_config(config)).moe_paths();
+  sizes.channels = std::max<int64_t>(1, sizes.channels);
+  sizes.classes = std::max<int64_t>(1, sizes.classes);
+  return {sizes, image_moe_places(config), image_moe_config(config)};
 }
 
 std::unique_ptr<Network> build_network(const Config& config) {

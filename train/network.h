@@ -49,8 +49,8 @@ moe::VmoeConfig vmoe_config(const Config& config);
 nn::ResnetConfig resnet_config(const Config& config);
 moe::ImageMoeConfig image_moe_config(const Config& config);
 moe::ImageMoePlaces image_moe_places(const Config& config);
-// Of the mixtures of a residual network, before data says how many channels and classes it has.
-std::vector<std::string> moe_layer_paths(const Config& config);
+// The residual network; also before data says how many channels and classes it has.
+moe::MoeResnet build_resnet(const Config& config);
 
 // The network that a config describes, without memory for its parameters.
 std::unique_ptr<Network> build_network(const Config& config);

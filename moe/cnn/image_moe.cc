@@ -27,9 +27,10 @@ void ImageMoeConfig::check() const {
   engine::check(grid >= 1, ErrorKind::kValue, "a grid of ", grid, " patches");
 }
 
-ImageMoe::ImageMoe(int64_t number, const Sizes& sizes, const ImageMoeConfig& config,
-                   std::vector<std::unique_ptr<nn::Layer>> experts)
+ImageMoe::ImageMoe(int64_t number, std::string path, const Sizes& sizes,
+                   const ImageMoeConfig& config, std::vector<std::unique_ptr<nn::Layer>> experts)
     : number_(number),
+      path_(std::move(path)),
       sizes_(sizes),
       config_(config),
       router_(config.router, sizes.in, config.experts),
@@ -109,7 +110,25 @@ void ImageMoe::visit(nn::ParamVisitor& v) {
     v.child("experts." + std::to_string(e), *experts_[e]);
 }
 
+void ImageMoe::check_picture(nn::PictureSize size) const {
+  const int64_t grid = config_.grid, unit = grid * sizes_.stride;
+  engine::check(grid == 1 || (size.h % unit == 0 && size.w % unit == 0), ErrorKind::kValue, path_,
+                ": a picture of ", size.h, " x ", size.w, " pixels cannot be cut into ", grid,
+                " x ", grid, " patches for a layer of stride ", sizes_.stride,
+                ": take image_moe.grid=1, or images whose size is a multiple");
+  const bool kernel = config_.router == ImageRouterKind::kConvGap && grid == 1;
+  engine::check(!kernel || (size.h >= 3 && size.w >= 3), ErrorKind::kValue, path_,
+                ": image_moe.router = \"conv-gap\" needs 3 x 3 pixels, but sees ", size.h, " x ",
+                size.w, ": take larger images, an earlier stage or another router");
+  const auto shrunk = [&](int64_t side) { return (side + sizes_.stride - 1) / sizes_.stride; };
+  engine::check(!sizes_.norms || grid > 1 || shrunk(size.h) * shrunk(size.w) > 1, ErrorKind::kValue,
+                path_, ": an expert that gets one image leaves its batch norms ",
+                "one pixel, which has no variance: take larger images, an earlier stage or "
+                "\"convs\"");
+}
+
 void ImageMoe::add_cost(nn::PictureSize& size, nn::Cost& cost) const {
+  check_picture(size);
   const int64_t grid = config_.grid, patches = grid * grid;
   nn::PictureSize seen = size;
   if (grid > 1) seen = {size.h / grid + 2 * sizes_.stride, size.w / grid + 2 * sizes_.stride};

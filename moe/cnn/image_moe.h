@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "moe/cnn/image_gate.h"
@@ -19,7 +20,7 @@ struct ImageMoeConfig {
   bool noisy_selection = false;
   double capacity_factor = 0;
   // Each of grid x grid patches of a picture is routed by itself, with as many pixels of its
-  // neighbours around it as the layer's stride, so that one expert for all patches of a
+  // neighbours around it as the layer's stride, so that one expert for all patches of a 3x3 or 1x1
   // convolution makes what it makes of the whole. 1: whole pictures.
   int64_t grid = 1;
   // Error(kValue) for sizes that make no sense.
@@ -32,17 +33,21 @@ struct ImageMoeConfig {
 // Follows f.orders (moe/routing.h). With a grid, "image" reads "patch".
 class ImageMoe final : public nn::Layer {
  public:
-  // Of every expert: channels in and out, and how many times fewer pixels each way, rounded up.
+  // Of every expert: channels in and out, how many times fewer pixels each way, rounded up, and
+  // whether it has batch norms.
   struct Sizes {
     int64_t in, out, stride;
+    bool norms;
   };
-  // `number`: of the layer among the model's MoE layers.
-  ImageMoe(int64_t number, const Sizes& sizes, const ImageMoeConfig& config,
+  // `number`: of the layer among the model's MoE layers. `path`: for messages.
+  ImageMoe(int64_t number, std::string path, const Sizes& sizes, const ImageMoeConfig& config,
            std::vector<std::unique_ptr<nn::Layer>> experts);
   // f.reports must be a ModelOutput with room for this layer (Error(kInternal)). Error(kShape) for
   // a picture that the grid and the stride do not divide.
   engine::Tensor forward(nn::Forward& f, const engine::Tensor& x) const override;
   void visit(nn::ParamVisitor& v) override;
+  // Error(kValue) for pictures that it cannot work on: not divided by the grid and the stride, too
+  // small for the router's kernel, or of a single pixel where an expert's norms may see one image.
   void add_cost(nn::PictureSize& size, nn::Cost& cost) const override;
 
  private:
@@ -50,7 +55,10 @@ class ImageMoe final : public nn::Layer {
   // Of the pictures or patches x.
   engine::Tensor mix(nn::Forward& f, const engine::Tensor& x, ModelOutput& out) const;
 
+  void check_picture(nn::PictureSize size) const;
+
   int64_t number_;
+  std::string path_;
   Sizes sizes_;
   ImageMoeConfig config_;
   ImageRouter router_;

@@ -43,7 +43,7 @@ ImageRouter::ImageRouter(ImageRouterKind kind, int64_t channels, int64_t experts
       norm_(kHidden) {
   engine::check(kind != ImageRouterKind::kFirstChannels || experts <= channels,
                 engine::ErrorKind::kValue, "a router of the first channels has ", channels,
-                " channels for ", experts, " experts");
+                " channels for ", experts, " experts: take another router, or fewer experts");
 }
 
 Tensor ImageRouter::logits(nn::Forward& f, const Tensor& x) const {

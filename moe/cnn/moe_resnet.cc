@@ -30,13 +30,13 @@ class MixtureMaker final : public nn::LayerMaker {
   std::unique_ptr<nn::Layer> conv(const std::string& path,
                                   const nn::ConvSpec& spec) const override {
     if (!replaces(Unit::kConvs, path)) return LayerMaker::conv(path, spec);
-    return mixture(path, {spec.in, spec.out, spec.stride},
+    return mixture(path, {spec.in, spec.out, spec.stride, false},
                    [&](const ExpertMaker& maker) { return maker.conv(path, spec); });
   }
   std::unique_ptr<nn::Layer> block(const std::string& path,
                                    const nn::BlockSpec& spec) const override {
     if (!replaces(Unit::kBlocks, path)) return LayerMaker::block(path, spec);
-    return mixture(path, {spec.in, spec.out, spec.stride}, [&](const ExpertMaker& maker) {
+    return mixture(path, {spec.in, spec.out, spec.stride, true}, [&](const ExpertMaker& maker) {
       return std::make_unique<nn::ResidualBlock>(path, spec, maker);
     });
   }
@@ -55,7 +55,7 @@ class MixtureMaker final : public nn::LayerMaker {
     std::vector<std::unique_ptr<nn::Layer>> experts;
     for (int64_t e = 0; e < moe_.experts; ++e) experts.push_back(make(ExpertMaker()));
     try {
-      return std::make_unique<ImageMoe>(static_cast<int64_t>(made_.size()) - 1, sizes, moe_,
+      return std::make_unique<ImageMoe>(static_cast<int64_t>(made_.size()) - 1, path, sizes, moe_,
                                         std::move(experts));
     } catch (const engine::Error& error) {
       engine::fail(error.kind(), path, ": ", error.message());

@@ -146,6 +146,7 @@ TEST_CASE("resnet: mixtures of blocks are trained, resumed, audited and judged e
   CHECK(audit["layers"][0]["load"].size() == 3);
   check_fails("eval" + at + "--fixed-expert layer9", 1, {"layer9", "layer4.0, layer4.1"});
   check_fails("eval" + at + "--attack pgd", 2, {"--fixed-expert"});
+  check_fails("eval" + at + "--fixed-expert layer4.0 --steps 3", 2, {"--steps", "--attack"});
   // An image's verdict is its own, and the model's file stays as it was.
   const std::string before = weights(straight, "6");
   const auto attacked = [&](const std::string& more) {
@@ -179,6 +180,10 @@ TEST_CASE("resnet: mixtures of blocks are trained, resumed, audited and judged e
           " --set train.batch=8 --json -");
   CHECK_MESSAGE(bench.status == 0, bench.out);
   CHECK(json::parse(bench.out)["batch_1_routed_ratio"] > 0);
+  CHECK(json::parse(bench.out)["batch_8_even_ratio"] > 0);
+  // The page of a run, whose patches are whole images.
+  const Result page = run("report --run " + straight + " --out " + (folder / "r.html") + " 2>&1");
+  CHECK_MESSAGE(page.status == 0, page.out);
   check_fails("bench experts --recipe quick-vmoe", 1, {"residual networks", "quick-blockmoe"});
 }
 

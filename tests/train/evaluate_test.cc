@@ -98,10 +98,10 @@ TEST_CASE("evaluate: capacity, batches that groups do not divide") {
   const std::vector<std::string> capacity = {"moe.dispatch=capacity", "moe.eval_capacity_factor=1",
                                              "moe.group_images=8"};
   SmallModel small(kData, capacity);
-  CHECK(train::depends_on_neighbours(train::vmoe_config(small.config).moe));
+  CHECK(train::depends_on_neighbours(small.config));
   CHECK(small.model.network->dependent_images() > 0);
   const SmallModel plain(kData, {});
-  CHECK_FALSE(train::depends_on_neighbours(train::vmoe_config(plain.config).moe));
+  CHECK_FALSE(train::depends_on_neighbours(plain.config));
   CHECK(plain.model.network->dependent_images() == 0);
   const std::vector<double> whole = evaluated(small);  // 16, then 14 = 8 + 6
   CHECK(whole[0] == 30);

@@ -76,6 +76,23 @@ TEST_CASE("config: what concerns vision transformers is refused of a residual ne
     check_refused(said(resnet, {assignment}), assignment,
                   "model.kind is resnet50, and it is of vision transformers", "model.kind=vit");
   }
+  for (const char* assignment :
+       {"moe.experts=4", "moe.top_k=1", "image_moe.router=random", "image_moe.grid=2"}) {
+    check_refused(said(resnet, {assignment}), assignment, "moe.layers is none",
+                  "moe.layers=blocks layer4");
+  }
+  const std::vector<std::string> mixed = {"moe.layers=blocks layer4", "moe.top_k=1"};
+  const auto also = [&](const std::string& more) {
+    std::vector<std::string> all = mixed;
+    all.push_back(more);
+    if (more.starts_with("image_moe.balance_w")) all.emplace_back("image_moe.balance=none");
+    return said(resnet, all);
+  };
+  CHECK(also("moe.experts=3") == "no error");
+  check_refused(also("moe.capacity_factor=2"), "moe.capacity_factor", "moe.dispatch is dropless",
+                "moe.dispatch=capacity");
+  check_refused(also("image_moe.balance_weight=2"), "image_moe.balance_weight",
+                "image_moe.balance is none", "image_moe.balance=entropy");
   // What is off already may be switched off.
   for (const char* assignment :
        {"model.size=custom", "model.pre_logits=false", "model.stochastic_depth=0",
@@ -95,7 +112,8 @@ TEST_CASE("config: what concerns residual networks is refused of a vision transf
         "image_moe.noisy_selection=on", "image_moe.spread_weight=1", "image_moe.grid=2"}) {
     check_refused(said(plain("vit"), {assignment}), assignment,
                   "model.kind is vit, and it is of residual networks", "model.kind=resnet18");
-    CHECK(said(plain("resnet18"), {assignment}) == "no error");
+    CHECK(said(plain("resnet18"), {"moe.layers=blocks layer4", "moe.top_k=1", assignment}) ==
+          "no error");
   }
 }
 

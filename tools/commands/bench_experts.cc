@@ -26,12 +26,12 @@ using engine::Tensor;
 
 constexpr int64_t kPairs = 20;
 
-// Which expert takes image i of n: all the same number of images; the first 97 % and the others
-// the rest; or what routers say.
-enum class Load : uint8_t { kEven, kOneHasAll, kRouted };
+// Which expert takes image i of n: all the same number of images; the first 97 % of them and the
+// others the rest; or what routers say.
+enum class Load : uint8_t { kEven, kUneven, kRouted };
 
 const char* name_of(Load load) {
-  return load == Load::kEven ? "even" : load == Load::kOneHasAll ? "97/1/1/1" : "routed";
+  return load == Load::kEven ? "even" : load == Load::kUneven ? "97_%" : "routed";
 }
 
 int32_t expert_of(Load load, int64_t i, int64_t n, int64_t experts) {
@@ -118,14 +118,17 @@ int bench_experts(const Options& options) {
   text << config.recipe << ", " << config.moe.layers << ", " << config.moe.experts
        << " experts: forward pass in ms, medians of " << kPairs << " pairs, "
        << engine::num_threads() << " threads\n"
+       << "even: all experts the same number; 97_%: so many to one\n"
        << "  images  load          mixtures     plain   ratio\n"
        << std::fixed;
   train::Fields fields{{"recipe", config.recipe},
                        {"experts", config.moe.experts},
                        {"pairs", kPairs},
                        {"threads", static_cast<int64_t>(engine::num_threads())}};
-  for (const int64_t images : {config.train.batch, int64_t{1}}) {
-    for (const Load load : {Load::kEven, Load::kOneHasAll, Load::kRouted}) {
+  std::vector<int64_t> batches = {config.train.batch};
+  if (config.train.batch > 1) batches.push_back(1);
+  for (const int64_t images : batches) {
+    for (const Load load : {Load::kEven, Load::kUneven, Load::kRouted}) {
       const Times t = measure(ordered, *plain.network, config, load, images);
       text << std::setw(8) << images << "  " << std::left << std::setw(10) << name_of(load)
            << std::right << std::setprecision(3) << std::setw(12) << t.mixed_ms << std::setw(10)

@@ -102,9 +102,9 @@ std::string headline(const CheckpointInput& input, const Options& options) {
 }
 
 std::string neighbour_warning(const train::Config& config) {
-  if (!train::is_vit(config)) return "";
+  if (!train::depends_on_neighbours(config)) return "";
   const moe::VmoeConfig model = train::vmoe_config(config);
-  if (model.moe_layers.empty() || !train::depends_on_neighbours(model.moe)) return "";
+  if (model.moe_layers.empty()) return "";
   std::ostringstream text;
   text << "Predictions depend on batch neighbours: moe.eval_capacity_factor = "
        << model.moe.eval_capacity_factor << " drops tokens by what else is in a group of "

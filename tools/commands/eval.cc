@@ -74,10 +74,20 @@ int run_eval(int argc, char** argv) {
     throw UsageError(
         "--attack is for --fixed-expert here; robustmoe attack attacks the model as it is");
   }
+  for (const char* name :
+       {"norm", "eps", "step", "steps", "restarts", "from-clean", "sigma", "seed", "starts"}) {
+    if (plans.empty() && options.has(name)) {
+      throw UsageError("--" + std::string(name) + " is of an attack: give --attack, too");
+    }
+  }
   const CheckpointInput input = open_checkpoint_input(options);
   const train::Config& config = input.loaded.config;
 
   const train::Network& network = *input.loaded.model->network;
+  engine::check(!options.has("fixed-expert") || network.chooses_experts(),
+                engine::ErrorKind::kValue,
+                "--fixed-expert is for models that choose experts, which this one does not "
+                "(moe.layers is none, or moe.chooser is soft)");
   const int64_t layer = options.has("fixed-expert")
                             ? train::find_moe_layer(network, options.get("fixed-expert"))
                             : -1;

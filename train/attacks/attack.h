@@ -81,9 +81,10 @@ struct AttackOptions {
 // Attacks every image of the data set (config.eval.limit of them, or all), config.eval.batch at a
 // time, with each plan. Images the model gets wrong anyway stay as they are. Each attack's claims
 // are checked on the images themselves, in a pass of their own: within the ball, within [0, 1],
-// broken ones misclassified, others not (but where two passes give different logits, so that nobody
-// can say); Error(kInternal) where not. The same bits for any number of threads and any batch,
-// unless predictions depend on neighbours, and where it was continued from progress.
+// broken ones misclassified, others not (but where two passes give different logits, or predictions
+// depend on neighbours, so that nobody can say); Error(kInternal) where not. The same bits for any
+// number of threads and any batch, unless predictions depend on neighbours, and where it was
+// continued from progress.
 AttackResult attack_model(const Network& network, const Config& config,
                           const data::Dataset& dataset, const std::vector<AttackPlan>& plans,
                           const AttackOptions& options = {});

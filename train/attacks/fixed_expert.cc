@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <map>
 #include <sstream>
 
 #include "engine/core/error.h"
 #include "train/attacks/ordered_network.h"
+#include "train/attacks/sanity.h"
 
 namespace train {
 
@@ -42,6 +44,14 @@ std::vector<FixedExpertRow> evaluate_fixed_experts(const Network& network, const
   return rows;
 }
 
+namespace {
+
+double robust_share(const FixedExpertRow& row, const AttackFigures& a) {
+  return static_cast<double>(a.robust) / static_cast<double>(std::max<int64_t>(1, row.attacked.n));
+}
+
+}  // namespace
+
 std::string fixed_expert_text(const std::vector<FixedExpertRow>& rows) {
   std::ostringstream text;
   text << std::fixed;
@@ -54,12 +64,14 @@ std::string fixed_expert_text(const std::vector<FixedExpertRow>& rows) {
     percent(row.clean.accuracy, row.clean.accuracy_se);
     text << "   loss " << std::setprecision(4) << row.clean.loss;
     for (const AttackFigures& a : row.attacked.attacks) {
-      const double p =
-          static_cast<double>(a.robust) / static_cast<double>(std::max<int64_t>(1, row.attacked.n));
+      const double p = robust_share(row, a);
       text << "   " << a.name << " ";
       percent(p, share_error(p, row.attacked.n));
     }
     text << "\n";
+    for (const AttackFlag& flag : attack_flags(row.attacked)) {
+      text << "    flag " << flag.name << ": " << flag.text << "\n";
+    }
   }
   return text.str();
 }
@@ -73,13 +85,21 @@ std::string fixed_expert_json(const std::vector<FixedExpertRow>& rows) {
                   {"accuracy_se", row.clean.accuracy_se},
                   {"loss", row.clean.loss},
                   {"n", row.clean.n}};
+    std::map<std::string, int> seen;
     for (const AttackFigures& a : row.attacked.attacks) {
-      const double p =
-          static_cast<double>(a.robust) / static_cast<double>(std::max<int64_t>(1, row.attacked.n));
-      fields.emplace_back(a.name + "_accuracy", p);
-      fields.emplace_back(a.name + "_accuracy_se", share_error(p, row.attacked.n));
+      const double p = robust_share(row, a);
+      const int before = seen[a.name]++;
+      const std::string name = a.name + (before > 0 ? "." + std::to_string(before + 1) : "");
+      fields.emplace_back(name + "_accuracy", p);
+      fields.emplace_back(name + "_accuracy_se", share_error(p, row.attacked.n));
     }
-    text += (i > 0 ? ", " : "") + json_line(fields);
+    std::string line = json_line(fields);
+    line.pop_back();
+    line += ", \"flags\": [";
+    const std::vector<AttackFlag> flags = attack_flags(row.attacked);
+    for (size_t f = 0; f < flags.size(); ++f)
+      line += (f > 0 ? ", \"" : "\"") + flags[f].name + "\"";
+    text += (i > 0 ? ", " : "") + line + "]}";
   }
   return text + "]";
 }

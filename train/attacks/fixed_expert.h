@@ -26,7 +26,8 @@ std::vector<FixedExpertRow> evaluate_fixed_experts(const Network& network, const
                                                    const data::Dataset& dataset, int64_t layer,
                                                    const std::vector<AttackPlan>& plans);
 
-// For a person, a line a row; and "fixed_expert": [...] for JSON.
+// For a person, a line a row and one a flag (train/attacks/sanity.h); and "fixed_expert": [...] for
+// JSON, where of an attack that is named twice the second is "NAME.2".
 std::string fixed_expert_text(const std::vector<FixedExpertRow>& rows);
 std::string fixed_expert_json(const std::vector<FixedExpertRow>& rows);
 

@@ -8,16 +8,24 @@
 
 namespace train {
 
-// A network whose MoE layers do as they are told: what is in orders() at the time of a pass.
+// A network whose MoE layers do as they are told: what is in orders() at the time of a pass. Around
+// another such network its orders come first; layers that it says nothing of follow the inner
+// one's.
 class OrderedNetwork final : public Network {
  public:
   explicit OrderedNetwork(const Network& network) : network_(network) {}
   std::vector<moe::LayerOrder>& orders() { return orders_.layers; }
 
   void forward(nn::Forward& f, const engine::Tensor& images, moe::ModelOutput& out) const override {
-    f.orders = &orders_;
+    const nn::Orders* const outer = f.orders;
+    moe::RoutingOrders both;
+    if (const auto* first = dynamic_cast<const moe::RoutingOrders*>(outer)) {
+      both.layers = first->layers;  // an earlier one of the same layer wins
+    }
+    both.layers.insert(both.layers.end(), orders_.layers.begin(), orders_.layers.end());
+    f.orders = &both;
     network_.forward(f, images, out);
-    f.orders = nullptr;
+    f.orders = outer;
   }
   // Of the network itself; its parameters are not for visitors of this one.
   void visit(nn::ParamVisitor&) override {}

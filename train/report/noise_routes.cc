@@ -134,7 +134,7 @@ NoiseRoutes follow_noise(Inference& inference, const Config& config, const data:
   const engine::RngKey key(seed, engine::Purpose::kNoiseSweep);
   Follower follower(routes, config, static_cast<int64_t>(chosen.size()));
   // Where a prediction depends on its neighbours an image shall have none.
-  const int64_t at_once = depends_on_neighbours(vmoe_config(config).moe) ? 1 : levels;
+  const int64_t at_once = depends_on_neighbours(config) ? 1 : levels;
   std::vector<float> directions, noisy, rows;
   for_each_chosen(
       dataset, evaluation_loader(config), chosen, [&](int64_t k, const data::Batch& batch) {

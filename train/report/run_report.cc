@@ -156,7 +156,7 @@ json describe_run(const LoadedModel& loaded, const data::Dataset& dataset, const
             {"classes", config.model.classes},
             {"class_token", routes.class_token},
             {"eval_capacity_factor", config.moe.eval_capacity_factor},
-            {"depends_on_neighbours", depends_on_neighbours(vmoe_config(config).moe)}}},
+            {"depends_on_neighbours", depends_on_neighbours(config)}}},
           {"class_names", class_names(loaded)},
           {"sigmas", routes.sigmas},
           {"images", images},

@@ -45,8 +45,8 @@ struct Fixture {
             std::make_unique<nn::Conv2d>(nn::kaiming_conv(kChannels, 4, 3, stride, 1)));
       }
     }
-    layer = std::make_unique<ImageMoe>(0, ImageMoe::Sizes{kChannels, 4, stride}, config,
-                                       std::move(experts));
+    layer = std::make_unique<ImageMoe>(0, "here", ImageMoe::Sizes{kChannels, 4, stride, blocks},
+                                       config, std::move(experts));
     pass.routings.resize(1);
     pass.parts.resize(1);
     nn::Binder(store, 1, true).bind(*layer, dtype);
@@ -390,6 +390,23 @@ TEST_CASE("image moe: costs") {
   CHECK(cost.all == 4 * one);
   CHECK(cost.routers == kChannels * 4);
   CHECK(size.h == kSide);
+  // Pictures that it could not work on.
+  const auto refused = [](const ImageMoeConfig& config, bool blocks, int64_t stride, int64_t side) {
+    const Fixture on(config, blocks, stride);
+    nn::PictureSize seen{side, side};
+    nn::Cost none;
+    return caught([&] { on.layer->add_cost(seen, none); });
+  };
+  const ImageMoeConfig four{.experts = 4, .grid = 4};
+  CHECK(refused(four, false, 1, 6).is(ErrorKind::kValue, {"here", "6 x 6", "4 x 4"}));
+  CHECK(refused(four, false, 2, 12).is(ErrorKind::kValue, {"stride 2"}));
+  CHECK(!refused(four, false, 1, 12).kind);
+  const ImageMoeConfig kernel{.experts = 4, .router = ImageRouterKind::kConvGap};
+  CHECK(refused(kernel, false, 1, 2).is(ErrorKind::kValue, {"conv-gap", "2 x 2"}));
+  CHECK(!refused(kernel, false, 1, 3).kind);
+  CHECK(refused({.experts = 4}, true, 2, 2).is(ErrorKind::kValue, {"variance"}));
+  CHECK(!refused({.experts = 4}, true, 2, 3).kind);
+  CHECK(!refused({.experts = 4}, false, 2, 2).kind);  // norms are outside
 }
 
 TEST_CASE("image moe: rejects what it cannot do") {

@@ -265,3 +265,18 @@ TEST_CASE("attack: what makes no sense is refused") {
   std::fill_n(weights, small.model.params.slab(engine::Slab::kValue).numel(), NAN);
   CHECK(contains(error_of(ErrorKind::kValue, [&] { model.logits(v.clean); }), "not finite"));
 }
+
+TEST_CASE("attack: where predictions depend on neighbours no image's verdict is held against it") {
+  // Attacked images are packed otherwise than those of the check, so that others are dropped.
+  const SmallModel small(
+      kData, {"moe.dispatch=capacity", "moe.eval_capacity_factor=0.5", "moe.group_images=8"});
+  REQUIRE(train::depends_on_neighbours(small.config));
+  PgdOptions options;
+  options.ball = {Norm::kLinf, 0.02};
+  options.step = 0.01;
+  options.steps = 5;
+  const AttackResult result = train::attack_model(
+      *small.model.network, small.config, *small.test,
+      {train::plan_attack("pgd", options, 0), train::plan_attack("apgd", options, 0)});
+  CHECK(result.n == 40);
+}
