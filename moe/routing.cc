@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/core/backend.h"
+
 namespace moe {
 
 using engine::check;
@@ -30,11 +32,8 @@ bool follow_order(nn::Forward& f, Routing& r) {
   r.chosen = f.tape.arena().empty({n, 1}, engine::Dtype::kI32);
   std::fill_n(r.chosen.data<int32_t>(), n, static_cast<int32_t>(found->expert));
   const Tensor weight = f.tape.arena().empty({n, 1}, r.clean.dtype());
-  if (weight.dtype() == engine::Dtype::kF64) {
-    std::fill_n(weight.data<double>(), n, 1.0);
-  } else {
-    std::fill_n(weight.data<float>(), n, 1.0f);
-  }
+  engine::dispatch_cpu(weight,
+                       [&]<class T>(engine::Cpu) { std::fill_n(weight.data<T>(), n, T(1)); });
   r.weight = f.tape.input(weight);
   return true;
 }
