@@ -7,6 +7,7 @@
 #include "data/transform/inception_crop.h"
 #include "data/transform/normalise.h"
 #include "data/transform/pad_crop.h"
+#include "data/transform/planes.h"
 #include "data/transform/random_erasing.h"
 #include "data/two_view.h"
 #include "engine/core/error.h"
@@ -56,6 +57,7 @@ Normaliser make_normaliser(const LoaderOptions& options, int64_t channels) {
 BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset),
       options_(options),
+      view_size_(dataset.info().channels * options.image_size * options.image_size),
       renderer_(make_normaliser(options, dataset.info().channels), options.image_size),
       whole_(make_normaliser(options, dataset.info().channels), options.image_size,
              options.view_a.resize, options.view_a.shorter),
@@ -87,6 +89,20 @@ BatchBuilder::BatchBuilder(const Dataset& dataset, const LoaderOptions& options)
   }
 }
 
+void BatchBuilder::reserve(Batch& batch, int64_t views) const {
+  const auto n = static_cast<size_t>(views), size = static_cast<size_t>(views * view_size_);
+  const ViewOptions &a = options_.view_a, &b = options_.view_b;
+  if (!options_.bytes || (a.crop == Crop::kWhole && !WholeView::gives_bytes(a.resize))) {
+    batch.pixels.resize(size);
+    return;
+  }
+  batch.bytes.resize(size);
+  batch.mirrored.resize(n);
+  if (a.erasing > 0 || (options_.two_view && b.erasing > 0)) batch.erased.resize(n);
+  const Normaliser& normaliser = renderer_.normaliser();
+  batch.table.assign(normaliser.table(0), normaliser.table(normaliser.channels()));
+}
+
 BatchBuilder::Draw BatchBuilder::draw(const ViewOptions& view, const engine::RngKey& key) {
   Draw out{{image_.height, image_.width, 0, 0, false}, engine::RngStream(key), &view, nullptr};
   if (view.crop == Crop::kInception) {
@@ -102,13 +118,26 @@ BatchBuilder::Draw BatchBuilder::draw(const ViewOptions& view, const engine::Rng
   return out;
 }
 
-Affine BatchBuilder::render(Draw& view, float* out) {
+void BatchBuilder::put_bytes(Draw& view, Batch& batch, int64_t at) {
   const ViewOptions& options = *view.options;
-  Affine moved;
+  uint8_t* out = batch.bytes.data() + at * view_size_;
   if (options.changes_bytes()) {
-    renderer_.cut(image_, view.box, view_);
-    if (view.augmenter != nullptr) moved = view.augmenter->apply(view_, view.rng);
-    if (options.jitter.active()) jitter_colors(view_, options.jitter, view.rng);
+    const int64_t plane = options_.image_size * options_.image_size;
+    split_channels(view_.pixels.data(), plane, image_.channels, out, plane);
+  } else {
+    renderer_.render_bytes(image_, view.box, out);
+  }
+  batch.mirrored[at] = view.box.flip && !options.changes_bytes();
+  if (batch.erased.empty()) return;
+  batch.erased[at] = options.erasing > 0
+                         ? draw_erased(options_.image_size, options.erasing, view.rng)
+                         : ErasedBox{};
+}
+
+void BatchBuilder::put_floats(Draw& view, Batch& batch, int64_t at) {
+  const ViewOptions& options = *view.options;
+  float* out = batch.pixels.data() + at * view_size_;
+  if (options.changes_bytes()) {
     renderer_.normalise(view_, out);
   } else {
     renderer_.render(image_, view.box, out);
@@ -116,6 +145,17 @@ Affine BatchBuilder::render(Draw& view, float* out) {
   if (options.erasing > 0) {
     erase_randomly(out, image_.channels, options_.image_size, options.erasing, view.rng);
   }
+}
+
+Affine BatchBuilder::render(Draw& view, Batch& batch, int64_t at) {
+  const ViewOptions& options = *view.options;
+  Affine moved;
+  if (options.changes_bytes()) {
+    renderer_.cut(image_, view.box, view_);
+    if (view.augmenter != nullptr) moved = view.augmenter->apply(view_, view.rng);
+    if (options.jitter.active()) jitter_colors(view_, options.jitter, view.rng);
+  }
+  batch.has_bytes() ? put_bytes(view, batch, at) : put_floats(view, batch, at);
   return moved;
 }
 
@@ -123,9 +163,8 @@ void BatchBuilder::build_pair(Batch& batch, int64_t source, const engine::RngKey
   Draw view1 = draw(options_.view_a, key.with(0)), view2 = draw(options_.view_b, key.with(1));
   if (!first_is_view1(view1.box, view2.box)) std::swap(view1, view2);
   const int64_t size = options_.image_size, grid = size / options_.patch;
-  float* out = batch.pixels.data() + 2 * source * image_.channels * size * size;
-  const Affine moved1 = render(view1, out);
-  const Affine moved2 = render(view2, out + image_.channels * size * size);
+  const Affine moved1 = render(view1, batch, 2 * source);
+  const Affine moved2 = render(view2, batch, 2 * source + 1);
   int32_t* match = batch.match.data() + source * grid * grid;
   if (moved1 == Affine{} && moved2 == Affine{}) {  // exact
     patch_match(view1.box, view2.box, size, options_.patch, match);
@@ -137,7 +176,6 @@ void BatchBuilder::build_pair(Batch& batch, int64_t source, const engine::RngKey
 
 void BatchBuilder::build(Batch& batch, int64_t first_position, int64_t begin, int64_t end) {
   const engine::RngKey augment(options_.seed, engine::Purpose::kAugment);
-  const int64_t view_size = dataset_.info().channels * options_.image_size * options_.image_size;
   for (int64_t i = begin; i < end; ++i) {
     const engine::RngKey key = augment.with(static_cast<uint64_t>(first_position + i));
     dataset_.read(batch.samples[i], image_);
@@ -146,12 +184,13 @@ void BatchBuilder::build(Batch& batch, int64_t first_position, int64_t begin, in
       build_pair(batch, i, key);
       batch.labels[2 * i] = batch.labels[2 * i + 1] = label;
     } else {
-      float* out = batch.pixels.data() + i * view_size;
-      if (options_.view_a.crop == Crop::kWhole) {
-        whole_.render(image_, out);
-      } else {
+      if (options_.view_a.crop != Crop::kWhole) {
         Draw view = draw(options_.view_a, key.with(0));
-        render(view, out);
+        render(view, batch, i);
+      } else if (batch.has_bytes()) {
+        whole_.render_bytes(image_, batch.bytes.data() + i * view_size_);
+      } else {
+        whole_.render(image_, batch.pixels.data() + i * view_size_);
       }
       batch.labels[i] = label;
     }

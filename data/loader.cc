@@ -38,6 +38,7 @@ class Loader::Impl {
   ~Impl();
   void start_workers();
   const Batch* next();
+  const Batch* peek();
   double wait_seconds() const { return wait_seconds_; }
 
  private:
@@ -62,8 +63,8 @@ class Loader::Impl {
   void finish(const Ticket& ticket, std::exception_ptr error);
   void run_worker(BatchBuilder& builder);
   void make_here(Slot& slot);
+  Slot& wait_for_slot(std::unique_lock<std::mutex>& lock);
 
-  const Dataset& dataset_;
   const LoaderOptions options_;
   const Stream stream_;
   const int64_t images_;  // used ones
@@ -76,6 +77,7 @@ class Loader::Impl {
   int64_t ticket_step_, ticket_chunk_ = 0;  // the next ticket
   int64_t read_step_;                       // the step next() hands out next
   bool handed_out_ = false;                 // the caller holds read_step_ - 1
+  int64_t made_step_ = -1;                  // the last that make_here() made
   bool stop_ = false;
 
   double wait_seconds_ = 0;  // the caller's thread only
@@ -85,8 +87,7 @@ class Loader::Impl {
 
 Loader::Impl::Impl(const Dataset& dataset, const LoaderOptions& options, int64_t first_step,
                    Stream stream)
-    : dataset_(dataset),
-      options_(options),
+    : options_(options),
       stream_(stream),
       images_(options.limit > 0 ? std::min(options.limit, dataset.size()) : dataset.size()),
       order_(images_,
@@ -108,7 +109,8 @@ Loader::Impl::Impl(const Dataset& dataset, const LoaderOptions& options, int64_t
   const int64_t workers = std::max<int64_t>(options.workers, 1);
   builders_.reserve(static_cast<size_t>(workers));
   for (int64_t w = 0; w < workers; ++w) builders_.emplace_back(dataset, options);
-  slots_.resize(options.workers > 0 ? static_cast<size_t>(options.prefetch + 1) : 1);
+  const int64_t slots = options.workers > 0 ? options.prefetch + 1 : options.bytes ? 2 : 1;
+  slots_.resize(static_cast<size_t>(slots));
   for (Slot& slot : slots_) reserve(slot);
 }
 
@@ -139,7 +141,7 @@ void Loader::Impl::reserve(Slot& slot) const {
   const int64_t views = options_.two_view ? 2 * sources : sources;
   slot.batch.samples.resize(static_cast<size_t>(sources));
   slot.batch.labels.resize(static_cast<size_t>(views));
-  slot.batch.pixels.resize(static_cast<size_t>(views * dataset_.info().channels * size * size));
+  builders_[0].reserve(slot.batch, views);
   if (!options_.two_view) return;
   const int64_t grid = size / options_.patch;
   slot.batch.match.resize(static_cast<size_t>(sources * grid * grid));
@@ -158,6 +160,9 @@ void Loader::Impl::begin(Slot& slot, int64_t step) {
       return n / static_cast<size_t>(options_.batch) * static_cast<size_t>(batch.sources);
     };
     batch.pixels.resize(share(batch.pixels.size()));
+    batch.bytes.resize(share(batch.bytes.size()));
+    batch.mirrored.resize(share(batch.mirrored.size()));
+    batch.erased.resize(share(batch.erased.size()));
     batch.labels.resize(share(batch.labels.size()));
     batch.match.resize(share(batch.match.size()));
     batch.samples.resize(share(batch.samples.size()));
@@ -219,17 +224,14 @@ void Loader::Impl::run_worker(BatchBuilder& builder) {
 
 // Makes the batch of read_step_ on the caller's thread.
 void Loader::Impl::make_here(Slot& slot) {
+  if (made_step_ == read_step_) return;  // for peek()
   begin(slot, read_step_);
   builders_[0].build(slot.batch, slot.first_position, 0, slot.batch.sources);
+  made_step_ = read_step_;
 }
 
-const Batch* Loader::Impl::next() {
-  std::unique_lock lock(mutex_);
-  if (handed_out_) {
-    handed_out_ = false;
-    slot_freed_.notify_all();
-  }
-  if (read_step_ >= end_step_) return nullptr;
+// The slot of read_step_, when its batch is there.
+Loader::Impl::Slot& Loader::Impl::wait_for_slot(std::unique_lock<std::mutex>& lock) {
   Slot& slot = slot_of(read_step_);
   const auto start = std::chrono::steady_clock::now();
   if (threads_.empty()) {
@@ -239,6 +241,28 @@ const Batch* Loader::Impl::next() {
     batch_ready_.wait(lock, ready);
   }
   wait_seconds_ += seconds_since(start);
+  return slot;
+}
+
+const Batch* Loader::Impl::peek() {
+  std::unique_lock lock(mutex_);
+  if (read_step_ >= end_step_ || slots_.size() < 2) return nullptr;
+  try {
+    const Slot& slot = wait_for_slot(lock);
+    return slot.error ? nullptr : &slot.batch;
+  } catch (...) {  // made here: next() makes it once more, and then that is the caller's
+    return nullptr;
+  }
+}
+
+const Batch* Loader::Impl::next() {
+  std::unique_lock lock(mutex_);
+  if (handed_out_) {
+    handed_out_ = false;
+    slot_freed_.notify_all();
+  }
+  if (read_step_ >= end_step_) return nullptr;
+  const Slot& slot = wait_for_slot(lock);
   if (slot.error) std::rethrow_exception(slot.error);
   handed_out_ = true;
   ++read_step_;
@@ -259,6 +283,7 @@ Loader::~Loader() = default;
 Loader::Loader(Loader&&) noexcept = default;
 
 const Batch* Loader::next() { return impl_->next(); }
+const Batch* Loader::peek() { return impl_->peek(); }
 double Loader::wait_seconds() const { return impl_->wait_seconds(); }
 
 }  // namespace data

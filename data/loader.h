@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "data/transform/augment/color_jitter.h"
 #include "data/transform/augment/rand_augment.h"
+#include "data/transform/random_erasing.h"
 #include "data/transform/whole_view.h"
 
 namespace data {
@@ -43,6 +44,7 @@ struct LoaderOptions {
   ViewOptions view_a, view_b;       // a single view uses view_a
   double low = -1, high = 1;        // value range, used where `mean` is empty
   std::vector<float> mean, stddev;  // (channels), on pixels scaled to [0, 1]
+  bool bytes = false;  // batches of bytes (Batch::bytes), wherever what is normalised is bytes
   bool shuffle = true;
   uint64_t seed = 0;
   int64_t workers = 1;   // threads; 0: the work is done inside next()
@@ -55,14 +57,26 @@ struct LoaderOptions {
 
 // One step's input. Views of a pair are neighbours: views 2i and 2i+1 are view 1 and view 2 of
 // source image i (two_view.h says which is which); labels are repeated.
+//
+// Views are either `pixels` as the model sees them, or, where LoaderOptions::bytes is on, what
+// makes them the same bits wherever that is done: `bytes`, read from right to left where `mirrored`
+// says so, looked up in `table`, and then the box of `erased` set to 0. RandAugment and jitter see
+// mirrored views, so theirs are not mirrored again. Views of averaged areas (Resize::kTfArea) are
+// no bytes and stay `pixels`.
 struct Batch {
   int64_t step = 0;
-  int64_t sources = 0;           // source images
-  int64_t views = 0;             // images in `pixels`: sources, or 2 * sources
-  std::vector<float> pixels;     // (views, C, S, S)
-  std::vector<int32_t> labels;   // (views)
-  std::vector<int32_t> match;    // (sources, patches): partner in view 2 or -1; two_view only
-  std::vector<int64_t> samples;  // (sources) index in the data set
+  int64_t sources = 0;            // source images
+  int64_t views = 0;              // images: sources, or 2 * sources
+  std::vector<float> pixels;      // (views, C, S, S), or empty
+  std::vector<int32_t> labels;    // (views)
+  std::vector<int32_t> match;     // (sources, patches): partner in view 2 or -1; two_view only
+  std::vector<int64_t> samples;   // (sources) index in the data set
+  std::vector<uint8_t> bytes;     // (views, C, S, S), or empty as are all below
+  std::vector<uint8_t> mirrored;  // (views) 0 or 1
+  std::vector<ErasedBox> erased;  // (views); empty without random erasing
+  std::vector<float> table;       // (C, 256)
+
+  bool has_bytes() const { return !bytes.empty(); }
 };
 
 enum class Stream {
@@ -92,7 +106,12 @@ class Loader {
   // The next batch, valid until the following call; nullptr after an evaluation stream's last.
   const Batch* next();
 
-  // Time next() has spent waiting for a batch (workers = 0: making it), summed.
+  // What the next call of next() will return, now; the batch at hand stays valid. It waits as
+  // next() does. Null where next() would return null or throw, and where there is room for one
+  // batch only (workers = 0 without bytes).
+  const Batch* peek();
+
+  // Time next() and peek() have spent waiting for a batch (workers = 0: making it), summed.
   double wait_seconds() const;
 
  private:

@@ -7,13 +7,19 @@
 
 namespace moe {
 
+// DispatchPlan::dropped on CUDA: count it after a download (moe::on_host, routing.h).
+inline constexpr int64_t kUnknownDropped = -1;
+
 // Which token goes where. Slots are sorted by expert, within an expert by token, so that
 // every data movement of an MoE layer is a gather (engine/ops/rows.h) and the order is fixed.
+// S = offset[E] on the CPU. On CUDA, where the host does not wait for that number, S is the most
+// that it can be: N*K, or groups * E * capacity if that is less. Slots from offset[E] on are unused
+// there and have choice_of_slot -1.
 struct DispatchPlan {
   engine::Tensor expert_of;  // (N, K) i32: chosen expert, -1 = dropped by capacity
   engine::Tensor offset;     // (E+1) i32: expert e owns slots offset[e] ... offset[e+1]
   engine::RowMap map;        // choice_of_slot (S), slot_of (N, K)
-  int64_t dropped = 0;
+  int64_t dropped = 0;       // kUnknownDropped on CUDA
 };
 
 // Slots of an expert in one group: ceil(group_tokens * top_k * factor / experts), rounded up
@@ -39,9 +45,14 @@ enum class SlotRule : uint8_t { kTokenOrder, kBatchPriority, kExpertChoice };
 //           NaN counts as smaller than every number.
 //
 // Arrays live in the tape's arena. `dropped` counts refused choices, with kExpertChoice tokens
-// that no expert took. Error(kValue) if group_tokens does not divide N, Error(kShape).
+// that no expert took. Error(kValue) if group_tokens does not divide N, Error(kShape), also on CUDA
+// for more than 1024 experts.
 DispatchPlan make_plan(engine::Tape& tape, const engine::Tensor& chosen, int64_t experts,
                        int64_t capacity, int64_t group_tokens,
                        SlotRule rule = SlotRule::kTokenOrder, const engine::Tensor& gates = {});
+
+// DispatchPlan::dropped of a plan whose arrays are on the CPU.
+int64_t count_dropped(const engine::Tensor& expert_of, const engine::Tensor& offset,
+                      bool expert_choice);
 
 }  // namespace moe

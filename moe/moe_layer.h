@@ -55,7 +55,7 @@ struct MoeConfig {
 
 // Random numbers a caller brings instead of the layer's own: tests and golden values.
 struct RoutingRandom {
-  engine::Tensor noise;           // (N, E) standard normal, same dtype as the activations
+  engine::Tensor noise;           // (N, E) standard normal, same dtype as the logits
   engine::Tensor hidden_dropout;  // (N*K, mlp) multipliers in the order (token, choice)
   engine::Tensor output_dropout;  // (N*K, width)
 };
@@ -68,7 +68,8 @@ engine::Tensor router_noise(nn::Forward& f, const engine::Tensor& logits,
 
 // logits = x W, no bias; W (width, E), LeCun normal. Training adds noise of standard deviation
 // noise_std / E to the logits; softmax comes before top-k, ties go to the lower expert, and
-// the gates of the chosen experts are the weights as they are, not renormalised (spec 2.2).
+// the gates of the chosen experts are the weights as they are, not renormalised (spec 2.2). All of
+// it is f32 where x is stored in bf16.
 class Router {
  public:
   Router(int64_t width, const MoeConfig& config) : width_(width), config_(config) {}

@@ -12,30 +12,33 @@ namespace moe {
 enum class PrcForm : uint8_t { kNone, kPaper, kFork };
 
 // N pairs of corresponding tokens of a two-view batch. Images are interleaved: pair 0 view 1,
-// pair 0 view 2, pair 1 view 1, ... All i32, (N).
+// pair 0 view 2, pair 1 view 1, ... All i32, the first N entries; on the device of the arena that
+// they live in. On a GPU what follows them is -1, so that kernels need not be started for another
+// number of pairs in every step.
 struct TokenPairs {
   engine::Tensor left, right;  // rows of the (images*tokens, E) router output
   engine::Tensor slot;         // x: which slot of view 1 the pair came from
-  int64_t count = 0;           // N
+  engine::Tensor number;       // (1) i32: N, where the others are
+  int64_t count = 0;           // N, known to the host
   int64_t slots = 0;           // X: patches, plus one for the class token
 };
 
 // Pairs of all patches that correspond, and of the class tokens if asked for.
 //
-//   match  (P, patches) i32: patch of view 2 for every patch of view 1, or -1
+//   match  (P, patches) i32: patch of view 2 for every patch of view 1, or -1; always in host
+//          memory, also where the tape is on a GPU
 //   tokens of an image, the class token (token 0) included if class_token
 //
 // shuffle: a control that must not help. The right members are permuted at random, patches
 // among patches and class tokens among class tokens, so the margins stay and the
-// correspondence goes. Arrays live in the tape's arena. Error(kShape).
-TokenPairs make_pairs(engine::Tape& tape, const engine::Tensor& match, int64_t tokens,
+// correspondence goes. Arrays live in the arena. Error(kShape, kValue, kDevice).
+TokenPairs make_pairs(engine::StepArena& arena, const engine::Tensor& match, int64_t tokens,
                       bool class_token, bool pair_class_tokens, const engine::RngKey* shuffle);
 
-// What PRC looked at, for logs and reports; f64.
+// What PRC looked at, for logs and reports; f64, in the tape's arena, on the loss's device.
 struct PrcStats {
-  engine::Tensor s;     // (E, E)
-  double diagonal = 0;  // the diagonal term without lambda
-  double off_diagonal = 0;
+  engine::Tensor s;      // (E, E)
+  engine::Tensor terms;  // (2): the diagonal term and the other one, without lambda
 };
 
 // Pairwise Router Consistency of one MoE layer (spec 4.1, 4.2): over N pairs of router

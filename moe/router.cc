@@ -1,10 +1,12 @@
-#include "engine/core/backend.h"
-#include "engine/core/parallel.h"
+#include "engine/core/stored.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/pointwise.h"
 #include "engine/ops/softmax.h"
 #include "engine/ops/top_k.h"
+#include "moe/draw_kernels.h"
 #include "moe/moe_layer.h"
+#include "nn/draws.h"
 
 namespace moe {
 
@@ -18,27 +20,20 @@ Tensor router_noise(nn::Forward& f, const Tensor& logits, const RoutingRandom& r
   check(static_cast<int64_t>(f.sample_ids.size()) == r.images, ErrorKind::kValue,
         "router noise needs the ids of ", r.images, " images, got ", f.sample_ids.size());
   const Tensor noise = f.tape.arena().empty(logits.shape(), logits.dtype());
-  const engine::RngKey key = engine::RngKey(f.seed, engine::Purpose::kRouterNoise)
-                                 .with(static_cast<uint64_t>(f.step))
-                                 .with(static_cast<uint64_t>(r.layer));
+  const engine::StepKey key =
+      nn::step_key(f, engine::Purpose::kRouterNoise).with(static_cast<uint64_t>(r.layer));
   const int64_t row = logits.numel() / r.images;
-  engine::dispatch_cpu(noise, [&]<class T>(engine::Cpu) {
-    T* out = noise.data<T>();
-    engine::parallel_for(r.images, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b) {
-        const engine::RngKey own = key.with(static_cast<uint64_t>(f.sample_ids[b]));
-        for (int64_t i = 0; i < row; ++i) {
-          out[b * row + i] = static_cast<T>(r.sigma * own.normal(static_cast<uint64_t>(i)));
-        }
-      }
-    });
+  const int64_t* ids = nn::sample_ids(f);
+  engine::dispatch(noise, [&]<class T>(auto backend) {
+    kernels::put_noise(backend, key, ids, r.sigma, {r.images, row}, noise.data<T>());
   });
   return f.tape.input(noise);
 }
 
 void Router::forward(nn::Forward& f, const Tensor& x, const RoutingRandom& random,
                      Routing& routing) const {
-  routing.logits = engine::linear(x, weight_.on(f), Tensor{});
+  const Tensor in = engine::cast(x, engine::wide_dtype(x.dtype()));
+  routing.logits = engine::linear(in, weight_.on(f), Tensor{});
   routing.clean = engine::softmax(routing.logits);
   const bool noisy = f.mode == nn::Mode::kTrain && config_.noise_std > 0;
   routing.sigma = noisy ? config_.noise_std / static_cast<double>(config_.experts) : 0;

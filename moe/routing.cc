@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
-#include "engine/core/backend.h"
+#include "engine/core/device_memory.h"
+#include "moe/dispatch.h"
+#include "moe/draw_kernels.h"
 
 namespace moe {
 
@@ -30,12 +32,47 @@ bool follow_order(nn::Forward& f, Routing& r) {
         " in a layer of ", r.experts);
   r.top_k = 1;
   r.chosen = f.tape.arena().empty({n, 1}, engine::Dtype::kI32);
-  std::fill_n(r.chosen.data<int32_t>(), n, static_cast<int32_t>(found->expert));
+  const auto expert = static_cast<int32_t>(found->expert);
+  engine::dispatch_device(r.chosen.device(), [&](auto backend) {
+    kernels::fill(backend, r.chosen.data<int32_t>(), n, expert);
+  });
   const Tensor weight = f.tape.arena().empty({n, 1}, r.clean.dtype());
-  engine::dispatch_cpu(weight,
-                       [&]<class T>(engine::Cpu) { std::fill_n(weight.data<T>(), n, T(1)); });
+  engine::dispatch(
+      weight, [&]<class T>(auto backend) { kernels::fill(backend, weight.data<T>(), n, T(1)); });
   r.weight = f.tape.input(weight);
   return true;
+}
+
+namespace {
+
+// Host memory of bf16 as f32.
+Tensor widened(engine::StepArena& arena, const Tensor& x) {
+  if (x.dtype() != engine::Dtype::kBF16) return x;
+  const Tensor y = arena.empty(x.shape(), engine::Dtype::kF32);
+  const auto* from = x.data<const engine::bf16>();
+  float* to = y.data<float>();
+  for (int64_t i = 0; i < x.numel(); ++i) to[i] = engine::to_float(from[i]);
+  return y;
+}
+
+}  // namespace
+
+Routing on_host(const Routing& routing, engine::StepArena& host_arena) {
+  using engine::Device;
+  Routing r = routing;
+  if (r.chosen.device() == Device::kCpu) return r;
+  for (Tensor* t : {&r.logits, &r.clean, &r.noisy_logits, &r.gates, &r.chosen, &r.expert, &r.weight,
+                    &r.offset, &r.slot_of, &r.outputs}) {
+    *t = widened(host_arena, engine::brought_to(host_arena, *t));
+  }
+  if (r.dropped == kUnknownDropped) r.dropped = count_dropped(r.expert, r.offset, r.expert_choice);
+  return r;
+}
+
+int64_t dropped_of(const Routing& r, engine::StepArena& host_arena) {
+  if (r.dropped != kUnknownDropped) return r.dropped;
+  const Tensor expert = r.expert_choice ? engine::brought_to(host_arena, r.expert) : r.expert;
+  return count_dropped(expert, engine::brought_to(host_arena, r.offset), r.expert_choice);
 }
 
 }  // namespace moe

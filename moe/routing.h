@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/core/tensor.h"
+#include "engine/core/arena.h"
 #include "nn/module.h"
 
 namespace moe {
@@ -31,9 +31,11 @@ struct Routing {
   engine::Tensor weight;        // (N, K) gate of the choice, 0 where dropped
   engine::Tensor offset;        // (E+1) i32: expert e got offset[e+1] - offset[e] tokens
   engine::Tensor slot_of;       // (N, K) i32: row of `outputs` for a choice, -1 where dropped
-  engine::Tensor outputs;       // (S, W) what the experts returned, before it is weighted
-  int64_t capacity = 0;         // slots of an expert and group; 0 = dropless
-  int64_t dropped = 0;          // choices without a slot; of expert choice, tokens without one
+  // (S, W) what the experts returned, before it is weighted; bf16 where activations are stored so
+  engine::Tensor outputs;
+  int64_t capacity = 0;  // slots of an expert and group; 0 = dropless
+  // Choices without a slot; of expert choice, tokens without one. On CUDA -1: see on_host().
+  int64_t dropped = 0;
 
   // What `dropped` is counted among, for one token.
   int64_t choices_per_token() const { return expert_choice ? 1 : top_k; }
@@ -63,5 +65,12 @@ struct RoutingOrders final : nn::Orders {
 // f.orders has it for that layer; false if it says nothing of it. Error(kValue) for an expert that
 // the layer does not have, Error(kShape) for choices of other tokens.
 bool follow_order(nn::Forward& f, Routing& r);
+
+// `routing` with its tensors on the CPU, copied into `host_arena`, bf16 as f32, and `dropped`
+// counted; one on the CPU as it is. Waits for the device; the copies are on no tape.
+Routing on_host(const Routing& routing, engine::StepArena& host_arena);
+
+// `dropped` of a pass on any device; from a GPU it fetches only what it is counted from.
+int64_t dropped_of(const Routing& routing, engine::StepArena& host_arena);
 
 }  // namespace moe

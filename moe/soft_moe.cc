@@ -2,13 +2,15 @@
 
 #include <cmath>
 
-#include "engine/core/backend.h"
+#include "engine/core/stored.h"
 #include "engine/ops/batched.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/pointwise.h"
 #include "engine/ops/softmax.h"
 #include "engine/ops/top_k.h"
 #include "engine/ops/unit_rows.h"
+#include "moe/draw_kernels.h"
 
 namespace moe {
 
@@ -31,8 +33,9 @@ namespace {
 // The layout of every image's slots (image, expert, slot) as rows sorted by expert.
 DispatchPlan slot_plan(engine::Tape& tape, int64_t images, int64_t experts, int64_t slots) {
   const Tensor owner = tape.arena().empty({images * experts * slots, 1}, engine::Dtype::kI32);
-  int32_t* out = owner.data<int32_t>();
-  for (int64_t i = 0; i < owner.numel(); ++i) out[i] = static_cast<int32_t>(i / slots % experts);
+  engine::dispatch_device(owner.device(), [&](auto backend) {
+    kernels::put_owners(backend, owner.numel(), slots, experts, owner.data<int32_t>());
+  });
   return make_plan(tape, owner, experts, 0, images * experts * slots);
 }
 
@@ -41,14 +44,9 @@ void report_shares(engine::Tape& tape, const Tensor& combine, int64_t slots, Rou
   const int64_t n = r.images * r.tokens;
   const Tensor shares = tape.arena().empty({n, r.experts}, combine.dtype());
   const Tensor logs = tape.arena().empty({n, r.experts}, combine.dtype());
-  engine::dispatch_cpu(combine, [&]<class T>(engine::Cpu) {
-    const T* weight = combine.data<const T>();
-    for (int64_t i = 0; i < n * r.experts; ++i) {
-      T sum = 0;
-      for (int64_t s = 0; s < slots; ++s) sum += weight[i * slots + s];
-      shares.data<T>()[i] = sum;
-      logs.data<T>()[i] = std::log(sum);
-    }
+  engine::dispatch(combine, [&]<class T>(auto backend) {
+    kernels::put_shares(backend, combine.data<const T>(), slots, n * r.experts, shares.data<T>(),
+                        logs.data<T>());
   });
   r.clean = r.gates = tape.input(shares);
   r.logits = r.noisy_logits = tape.input(logs);
@@ -61,7 +59,8 @@ void report_shares(engine::Tape& tape, const Tensor& combine, int64_t slots, Rou
 Tensor SoftMoeLayer::logits(nn::Forward& f, const Tensor& x, const RoutingRandom& random,
                             Routing& r) const {
   const Tensor mu = engine::unit_rows(mu_.on(f), factor_.on(f));
-  const Tensor clean = engine::linear(engine::unit_rows(x), engine::transpose(mu), Tensor{});
+  const Tensor wide = engine::cast(x, engine::wide_dtype(x.dtype()));
+  const Tensor clean = engine::linear(engine::unit_rows(wide), engine::transpose(mu), Tensor{});
   if (f.mode != nn::Mode::kTrain || config_.noise_std == 0) return clean;
   r.sigma = config_.noise_std / static_cast<double>(config_.experts);
   return engine::add(clean, router_noise(f, clean, random, r));
@@ -87,8 +86,10 @@ Tensor SoftMoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& resi
 
   const DispatchPlan plan = slot_plan(f.tape, images, config_.experts, slots_);
   routing.offset = plan.offset;
-  const Tensor mixed = engine::batched_matmul(
-      dispatch, config_.bf16_dispatch ? engine::round_bf16(x) : x, f.precision);
+  // Of tokens stored in bf16 the weights are too, once they are to be multiplied.
+  const Tensor mixed =
+      engine::batched_matmul(engine::cast(dispatch, x.dtype()),
+                             config_.bf16_dispatch ? engine::round_bf16(x) : x, f.precision);
   const Tensor xs = engine::gather_rows(engine::reshape(mixed, {images * all, width_}), plan.map);
   const Tensor ys = experts_.forward(f, xs, routing, plan, random);
   // Back to one image after the other: a slot's row is where its number says, so the two arrays of
@@ -96,7 +97,7 @@ Tensor SoftMoeLayer::forward(nn::Forward& f, const Tensor& x, const Tensor& resi
   const engine::RowMap back{plan.map.slot_of.viewed({images * all}),
                             plan.map.choice_of_slot.viewed({images * all, 1})};
   const Tensor by_image = engine::reshape(engine::gather_rows(ys, back), {images, all, width_});
-  const Tensor y = engine::batched_matmul(combine, by_image, f.precision);
+  const Tensor y = engine::batched_matmul(engine::cast(combine, x.dtype()), by_image, f.precision);
   return residual.defined() ? engine::add(y, residual) : y;
 }
 

@@ -72,6 +72,13 @@ void initialise(const engine::Tensor& value, const Init& init, uint64_t seed,
   check(init.copies >= 1 && value.numel() % init.copies == 0, ErrorKind::kShape,
         "initialise: ", init.copies, " copies in ", value.shape());
   const RngKey key = RngKey(seed, engine::Purpose::kInit).with(hash_path(path));
+  if (value.device() != engine::Device::kCpu) {
+    const engine::Buffer host(value.shape(), value.dtype());
+    initialise(host.tensor(), init, seed, path);
+    engine::device_copy(value.device(), value.raw(), engine::Device::kCpu, host.tensor().raw(),
+                        value.bytes());
+    return;
+  }
   const int64_t period = value.numel() / init.copies;
   engine::dispatch_cpu(value, [&]<class T>(engine::Cpu) {
     T* out = value.data<T>();

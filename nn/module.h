@@ -45,6 +45,9 @@ struct Forward {
   uint64_t seed = 0;
   int64_t step = 0;
   std::span<const int64_t> sample_ids = {};
+  // On a GPU both once more in its memory, where a step that is replayed
+  // (engine/core/step_replay.h) finds those of the day; null: whoever needs them brings them there.
+  const int64_t *step_there = nullptr, *sample_ids_there = nullptr;
   Reports* reports = nullptr;
   const Orders* orders = nullptr;
 };
@@ -124,10 +127,10 @@ class Binder final : public ParamVisitor {
   Binder(engine::ParamStore& store, uint64_t seed, bool with_grads)
       : store_(store), seed_(seed), with_grads_(with_grads) {}
   template <class Model>
-  void bind(Model& model, engine::Dtype dtype) {
+  void bind(Model& model, engine::Dtype dtype, engine::Device device = engine::Device::kCpu) {
     declaring_ = true;
     model.visit(*this);
-    store_.allocate(dtype);
+    store_.allocate(dtype, device);
     if (with_grads_) store_.allocate(engine::Slab::kGrad);
     declaring_ = false;
     model.visit(*this);
@@ -141,8 +144,8 @@ class Binder final : public ParamVisitor {
   bool declaring_ = true;
 };
 
-// Fills a tensor (f32 or f64, CPU) by its initialiser; element i is a pure function of
-// (seed, path, i).
+// Fills a tensor (f32 or f64) by its initialiser, computed on the CPU; element i is a pure function
+// of (seed, path, i).
 void initialise(const engine::Tensor& value, const Init& init, uint64_t seed,
                 std::string_view path);
 

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <string>
 
+#include "engine/core/stored.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/pointwise.h"
 #include "engine/ops/tokens.h"
 
@@ -65,8 +67,12 @@ Tensor VitStem::forward(Forward& f, const Tensor& images) const {
                                config_.image_size};
   engine::check(images.shape() == expected, ErrorKind::kShape, "vit: expected images ", expected,
                 ", got ", images.shape());
-  const Tensor patches = patch_.forward(f, engine::patchify(images, config_.patch));
-  return engine::embed_tokens(patches, class_token_.on(f), position_.on(f));
+  Tensor patches = engine::patchify(images, config_.patch);
+  // What follows keeps the dtype of its input: the whole residual stream is stored as this is.
+  if (f.precision == engine::Precision::kBf16 && patches.device() == engine::Device::kCuda) {
+    patches = engine::cast(patches, engine::Dtype::kBF16);
+  }
+  return engine::embed_tokens(patch_.forward(f, patches), class_token_.on(f), position_.on(f));
 }
 
 void VitStem::visit(ParamVisitor& v) {
@@ -98,8 +104,9 @@ VitHead::VitHead(const VitConfig& config)
               constant(-std::log(static_cast<double>(config.classes)))) {}
 
 Tensor VitHead::forward(Forward& f, const Tensor& x) const {
-  Tensor y = config_.pool == Pool::kToken ? norm_.forward(f, engine::select_token(x, 0))
-                                          : engine::mean_tokens(norm_.forward(f, x));
+  const auto wide = [](const Tensor& t) { return engine::cast(t, engine::wide_dtype(t.dtype())); };
+  Tensor y = config_.pool == Pool::kToken ? norm_.forward(f, wide(engine::select_token(x, 0)))
+                                          : wide(engine::mean_tokens(norm_.forward(f, x)));
   if (config_.pre_logits) y = engine::tanh(pre_logits_.forward(f, y));
   return output_.forward(f, y);
 }

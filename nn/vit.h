@@ -27,7 +27,8 @@ struct VitConfig {
 VitConfig named_vit(std::string_view size);
 
 // Images to tokens: patch embedding (LeCun normal), class token (zeros) in front, learned
-// positions N(0, 0.02^2) added once. (B, C, S, S) -> (B, T, width)
+// positions N(0, 0.02^2) added once. (B, C, S, S) -> (B, T, width), of the images' dtype; in bf16
+// on CUDA stored in bf16 (engine/core/stored.h), as is all that is made of it up to the head.
 class VitStem {
  public:
   explicit VitStem(const VitConfig& config);
@@ -60,7 +61,8 @@ class TransformerBlock {
 
 // Tokens to logits: final norm of every token, pooling, optional pre_logits + tanh, output layer
 // with zero kernel and bias -ln(classes). (B, T, width) -> (B, classes). The norm is per token, so
-// of the class token alone it is taken after the selection.
+// of the class token alone it is taken after the selection. Of tokens stored in bf16 the pooled one
+// is widened: logits are f32.
 class VitHead {
  public:
   explicit VitHead(const VitConfig& config);

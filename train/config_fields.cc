@@ -328,10 +328,11 @@ void list_train(Listing& to, Config::Train& t) {
   to.integer("seed", t.seed, kAnyCount, "Seed of every random number.");
   to.integer("threads", t.threads, {0, 4096},
              "Threads; 0: all that this process may use. Changes no result.", Resume::kMayDiffer);
-  to.choice("precision", t.precision, {"f32", "bf16"},
+  to.choice("precision", t.precision, {"f32", "tf32", "bf16"},
             "What the operands of products are rounded to, routers and losses excepted; "
-            "tensors and sums are f32. Holds for evaluation, too.");
-  to.choice("device", t.device, {"cpu"}, "Where the model runs.", Resume::kMayDiffer);
+            "parameters and sums are f32. On a GPU vision transformers store activations in "
+            "bf16, too. tf32 is for GPUs. Holds for evaluation, too.");
+  to.text("device", t.device, "Where the model runs: cpu, cuda or cuda:N.", Resume::kMayDiffer);
 }
 
 void list_outputs(Listing& to, Config& c) {

@@ -10,6 +10,7 @@ namespace train {
 
 using engine::check;
 using engine::CrossEntropy;
+using engine::Device;
 using engine::ErrorKind;
 using engine::Tensor;
 
@@ -22,24 +23,49 @@ Tensor Inference::filled_up(const Tensor& images) {
   if (group == 0 || count % group == 0) return images;
   const int64_t full = (count + group - 1) / group * group;
   const engine::Shape shape{full, images.shape()[1], images.shape()[2], images.shape()[3]};
-  if (!filled_.tensor().defined() || filled_.tensor().shape() != shape) {
+  if (!filled_.tensor().defined() || filled_.tensor().shape() != shape ||
+      filled_.tensor().device() != images.device()) {
     filled_ = engine::Buffer(shape, images.dtype(), images.device());
   }
-  float* end = std::copy_n(images.data<const float>(), images.numel(), filled_.data<float>());
-  std::fill(end, filled_.data<float>() + shape.numel(), 0.0f);
+  const Device device = images.device();
+  float* const all = filled_.data<float>();
+  engine::device_copy(device, all, device, images.raw(), images.bytes());
+  engine::device_zero(device, all + images.numel(), filled_.tensor().bytes() - images.bytes());
   return filled_.tensor();
 }
 
-const moe::ModelOutput& Inference::run(const Tensor& images) {
+void Inference::forward(const Tensor& images) {
   tape_.clear();
   arena_.reset();
+  host_arena_.reset();
   nn::Forward f{.tape = tape_,
                 .mode = nn::Mode::kEval,
                 .param_grads = false,
                 .precision = network_.precision(),
                 .sample_ids = {}};
-  network_.forward(f, tape_.input(filled_up(images)), output_);
-  return output_;
+  network_.forward(f, tape_.input(engine::brought_to(arena_, filled_up(images))), output_);
+}
+
+const moe::ModelOutput& Inference::run(const Tensor& images) {
+  forward(images);
+  if (network_.device() == engine::Device::kCpu) return output_;
+  on_host_.logits = engine::brought_to(host_arena_, output_.logits);
+  on_host_.routings.clear();
+  for (const moe::Routing& r : output_.routings) {
+    on_host_.routings.push_back(moe::on_host(r, host_arena_));
+  }
+  return on_host_;
+}
+
+Tensor Inference::logits(const Tensor& images) {
+  forward(images);
+  return engine::brought_to(host_arena_, output_.logits);
+}
+
+Tensor Inference::logits(const data::Batch& batch, const Config& config, data::Loader& loader) {
+  forward(batch_.show(batch, config));
+  batch_.start_next(loader);
+  return engine::brought_to(host_arena_, output_.logits);
 }
 
 CrossEntropy classification_loss(const Config& config) {
@@ -102,9 +128,10 @@ Evaluation EvaluationSum::result() const {
 Evaluation evaluate(Inference& inference, const Config& config, data::Loader& loader,
                     const volatile std::sig_atomic_t* stop) {
   EvaluationSum sum(classification_loss(config));
+  inference.begin();
   while (const data::Batch* batch = loader.next()) {
     if (stop != nullptr && *stop != 0) break;
-    sum.add(inference.run(pixels_of(*batch, config)).logits, batch->labels);
+    sum.add(inference.logits(*batch, config, loader), batch->labels);
   }
   return sum.result();
 }
@@ -112,11 +139,12 @@ Evaluation evaluate(Inference& inference, const Config& config, data::Loader& lo
 Evaluation evaluate(const Network& network, const Config& config, const data::Dataset& dataset,
                     MultiLabelSum* several) {
   Inference inference(network);
-  data::Loader loader = data::Loader::evaluation(dataset, evaluation_loader(config));
+  data::Loader loader =
+      data::Loader::evaluation(dataset, evaluation_loader(config, network.device()));
   if (several == nullptr) return evaluate(inference, config, loader);
   EvaluationSum sum(classification_loss(config));
   while (const data::Batch* batch = loader.next()) {
-    const Tensor logits = inference.run(pixels_of(*batch, config)).logits;
+    const Tensor logits = inference.logits(*batch, config, loader);
     sum.add(logits, batch->labels);
     several->add(logits, dataset, batch->samples);
   }

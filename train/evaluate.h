@@ -11,6 +11,7 @@
 #include "engine/core/buffer.h"
 #include "engine/core/tape.h"
 #include "engine/ops/cross_entropy.h"
+#include "train/batch_images.h"
 #include "train/config.h"
 #include "train/network.h"
 
@@ -25,22 +26,31 @@ namespace train {
 // does, which with batch priority or expert choice may cost others a slot.
 class Inference {
  public:
-  explicit Inference(const Network& network) : network_(network), tape_(arena_) {}
+  explicit Inference(const Network& network)
+      : network_(network), arena_(network.device()), tape_(arena_), batch_(network.device()) {}
   Inference(const Inference&) = delete;
   Inference& operator=(const Inference&) = delete;
 
-  // images (B, C, S, S) f32. The result is valid until the next call; its first B images are
-  // those asked for.
+  // images (B, C, S, S) f32 on the CPU or where the model is. The result, on the CPU, is valid
+  // until the next call; its first B images are those asked for.
   const moe::ModelOutput& run(const engine::Tensor& images);
+  // Its logits alone: of a GPU nothing else is fetched.
+  engine::Tensor logits(const engine::Tensor& images);
+  // Those of a loader's batch, of bytes or pixels; towards a GPU the loader's next one is on its
+  // way meanwhile. To be called for batch after batch of one evaluation, which begin() starts.
+  engine::Tensor logits(const data::Batch& batch, const Config& config, data::Loader& loader);
+  void begin() { batch_.drop_next(); }
 
  private:
   engine::Tensor filled_up(const engine::Tensor& images);
+  void forward(const engine::Tensor& images);
 
   const Network& network_;
-  engine::StepArena arena_;
+  engine::StepArena arena_, host_arena_;
   engine::Tape tape_;
+  BatchImages batch_;
   engine::Buffer filled_;
-  moe::ModelOutput output_;
+  moe::ModelOutput output_, on_host_;
 };
 
 // A prediction depends on the other images of its batch: experts have a capacity at

@@ -25,28 +25,44 @@ struct PerImage {
 // sums do not, either.
 int64_t bytes(double elements) { return static_cast<int64_t>(std::min(4 * elements, 1.0e17)); }
 
-PerImage elements(const moe::VmoeConfig& c) {
+// How activations are kept: on a GPU attention saves a number a row in the place of probabilities;
+// in bf16 there, what is no statistic and not the router's takes half the bytes.
+struct Storage {
+  bool gpu, bf16;
+  explicit Storage(const Config& config)
+      : gpu(config.train.device.starts_with("cuda")),
+        bf16(gpu && config.train.precision == "bf16" && is_vit(config)) {}
+  double share() const { return bf16 ? 0.5 : 1; }
+};
+
+// In units of an f32.
+PerImage elements(const moe::VmoeConfig& c, const Storage& kept) {
   const auto number = [](int64_t x) { return static_cast<double>(x); };
   const double t = number(c.vit.tokens()), d = number(c.vit.width), e = number(c.moe.experts),
                mlp = number(c.vit.mlp), k = number(moe::slots_per_token(c.moe)),
                choices = number(c.moe.choices(/*train=*/true)), side = number(c.vit.image_size);
+  const double half = kept.share(), copy = kept.bf16 ? 1 : 0;  // copy: in the other dtype
   PerImage out{};
   // norm1, qkv, probabilities, attention, block input of the second half; two statistics a norm
-  out.attention = t * (d + 3 * d + d + d + 2) + number(c.vit.heads) * t * t;
-  out.dense = t * (d + 2 + 2 * mlp + d);  // norm2, z, gelu(z), output
+  out.attention =
+      t * (half * (d + 3 * d + d + d) + 2) + number(c.vit.heads) * t * (kept.gpu ? 1 : t);
+  out.dense = t * (half * (d + 2 * mlp + d) + 2);  // norm2, z, gelu(z), output
   // norm2, router tensors and index arrays, dispatched tokens, z, gelu(z), expert output, output
-  out.moe = t * (d + 2 + 5 * e + 6 * choices + k * (2 * d + 2 * mlp) + d);
+  out.moe = t * (half * (d + k * (2 * d + 2 * mlp) + d) + 2 + 5 * e + 6 * choices);
+  out.moe += t * copy * d;  // norm2 as the router reads it
   if (c.moe.chooser == moe::Chooser::kSoft && !c.moe_layers.empty()) {
     // unit tokens, logits, noise, both softmaxes and a transposed copy; mixtures in two orders
     const double slots = e * number(moe::soft_slots(c.moe, c.vit.tokens()));
-    out.moe += t * (d + 6 * slots) + 2 * slots * d;
+    out.moe += t * (d + 6 * slots) + half * (2 * slots * d + copy * 2 * t * slots);
   }
-  if (c.moe.bf16_dispatch) out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
-  out.mask = c.moe.expert_dropout > 0 ? t * k * (2 * mlp + 2 * d) : 0;
-  out.skipped = c.stochastic_depth > 0 ? 2 * t * d : 0;  // the branches, beside their sums
-  out.stem = side * side * number(c.vit.channels) + 2 * t * d;
+  if (c.moe.bf16_dispatch && !kept.bf16)
+    out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
+  out.mask =
+      c.moe.expert_dropout > 0 ? (1 + half) * t * k * (mlp + d) : 0;  // f32, and what is left
+  out.skipped = c.stochastic_depth > 0 ? half * 2 * t * d : 0;  // the branches, beside their sums
+  out.stem = (1 + half * copy) * side * side * number(c.vit.channels) + half * 2 * t * d;
   const double hidden = c.moe_layers.empty() ? mlp : std::max(1.0, k) * mlp;
-  out.widest_gradient = t * (hidden + 4 * d + k * d);
+  out.widest_gradient = half * t * (hidden + 4 * d + k * d);
   return out;
 }
 
@@ -55,8 +71,8 @@ struct Activations {
   double moe, kept, gradients;
 };
 
-Activations vit_activations(const moe::VmoeConfig& c) {
-  const PerImage per = elements(c);
+Activations vit_activations(const moe::VmoeConfig& c, const Storage& storage) {
+  const PerImage per = elements(c, storage);
   const auto moe_layers = static_cast<double>(c.moe_layers.size());
   const auto layers = static_cast<double>(c.vit.layers);
   return {moe_layers * per.moe,
@@ -94,8 +110,9 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   const auto side = static_cast<double>(config.model.image_size);
   const double pixels = side * side * static_cast<double>(config.model.channels);
   const bool mixes = config.augment.mixup > 0 || config.augment.cutmix > 0;
+  const Storage storage(config);
   const Activations per =
-      is_vit(config) ? vit_activations(vmoe_config(config)) : resnet_activations(config);
+      is_vit(config) ? vit_activations(vmoe_config(config), storage) : resnet_activations(config);
   plan.moe = bytes(images * per.moe);
   // An attack keeps a pass of its own, and its images six times; TRADES learns from two passes.
   const double step = per.kept + per.gradients;
@@ -108,6 +125,10 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters) {
   if (free)
     plan.activations += bytes((4 * images + static_cast<double>(config.train.batch)) * pixels);
   plan.evaluation = bytes(static_cast<double>(config.eval.batch) * per.kept);
+  if (storage.bf16) {  // weights are rounded once a pass
+    plan.activations += plan.weights / 2;
+    plan.evaluation += plan.weights / 2;
+  }
   plan.batches = bytes(static_cast<double>(config.data.prefetch + 1) *
                        static_cast<double>(config.train.batch) * pixels);
   return plan;
@@ -140,11 +161,28 @@ int64_t available_memory() {
   return available;
 }
 
-void check_fits(const MemoryPlan& plan, int64_t available) {
-  engine::check(
-      available == 0 || plan.total() <= available, engine::ErrorKind::kValue, plan.text(),
-      "; that does not fit into the ", mib(available),
-      " available: set train.micro_batch (views at a time), eval.batch or a smaller model");
+void check_fits(const MemoryPlan& plan, int64_t available, int64_t fitting) {
+  const std::string advice = fitting > 0
+                                 ? "train.micro_batch = " + std::to_string(fitting) + " fits"
+                                 : "set train.micro_batch (views at a time), eval.batch or a "
+                                   "smaller model";
+  engine::check(available == 0 || plan.total() <= available, engine::ErrorKind::kValue, plan.text(),
+                "; that does not fit into the ", mib(available), " available: ", advice);
+}
+
+int64_t fitting_micro_batch(const Config& config, int64_t parameters, int64_t available) {
+  const int64_t batch = config.train.batch, unit = config.data.two_view ? 2 : 1;
+  const int64_t present = config.train.micro_batch > 0 ? config.train.micro_batch : batch;
+  Config other = config;
+  for (int64_t parts = 2; parts <= batch / unit; ++parts) {
+    other.train.micro_batch = batch / parts;
+    if (batch % parts != 0 || other.train.micro_batch % unit != 0) continue;
+    if (other.train.micro_batch >= present) continue;
+    const int64_t group = config.moe.group_images;
+    if (group > 0 && other.train.micro_batch % group != 0) continue;
+    if (plan_memory(other, parameters).total() <= available) return other.train.micro_batch;
+  }
+  return 0;
 }
 
 }  // namespace train

@@ -30,7 +30,11 @@ MemoryPlan plan_memory(const Config& config, int64_t parameters);
 int64_t available_memory();
 
 // Error(kValue) with the arithmetic if the plan does not fit into `available` bytes
-// (0: unknown, passes).
-void check_fits(const MemoryPlan& plan, int64_t available);
+// (0: unknown, passes). fitting: a train.micro_batch that would, which it then says; 0: none.
+void check_fits(const MemoryPlan& plan, int64_t available, int64_t fitting = 0);
+
+// The largest train.micro_batch below the present one with which the config's plan fits into
+// `available` bytes; 0 if none does.
+int64_t fitting_micro_batch(const Config& config, int64_t parameters, int64_t available);
 
 }  // namespace train

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "data/names.h"
+#include "train/device.h"
 #include "train/init/timm_names.h"
 #include "train/init/torchvision_names.h"
 #include "train/memory_plan.h"
@@ -35,28 +36,38 @@ int64_t count_parameters(const Config& config) {
   return counter.count;
 }
 
-Model::Model(const Config& config, bool with_grads, Dtype dtype) : network(build_network(config)) {
-  nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads).bind(*network, dtype);
+Model::Model(const Config& config, bool with_grads, Dtype dtype, Device device)
+    : network(build_network(config)) {
+  nn::Binder(params, static_cast<uint64_t>(config.train.seed), with_grads)
+      .bind(*network, dtype, device);
+  network->put_on(device);
 }
 
-LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite) {
+LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite,
+                       Device device) {
   LoadedModel out;
   const Loaded peeked = peek_checkpoint(checkpoint);
+  std::vector<std::string> notes = peeked.warnings;
   const auto text = peeked.metadata.find("config");
   check(text != peeked.metadata.end(), ErrorKind::kFormat, peeked.path,
         ": the weights carry no \"config\" in their metadata, so the model they belong to is "
         "unknown");
   out.config = parse_config(text->second, peeked.path + " (config)", Origin::kFile);
   // Before anything of its size is asked of the system: the text may have been altered.
-  const int64_t parameters = count_parameters(out.config), available = available_memory();
+  const int64_t parameters = count_parameters(out.config), available = available_on(device);
   check(available == 0 || parameters <= available / static_cast<int64_t>(sizeof(float)),
         ErrorKind::kFormat, peeked.path, ": the \"config\" in its metadata describes a model of ",
         parameters, " parameters, more than fit into the ", available >> 20, " MiB available");
-  out.model = std::make_unique<Model>(out.config, false);
+  if (device == Device::kCpu && out.config.train.precision == "tf32") {
+    out.config.train.precision = "f32";
+    notes.push_back(peeked.path +
+                    ": its products were of tf32, which only GPUs have; here they are of f32");
+  }
+  check_runs_on(out.config, device);
+  out.model = std::make_unique<Model>(out.config, false, Dtype::kF32, device);
   out.loaded =
       load_checkpoint(peeked.path, out.model->params, ema ? LoadWhat::kEma : LoadWhat::kWeights);
-  out.loaded.warnings.insert(out.loaded.warnings.begin(), peeked.warnings.begin(),
-                             peeked.warnings.end());
+  out.loaded.warnings.insert(out.loaded.warnings.begin(), notes.begin(), notes.end());
   if (!allow_nonfinite) {
     check_finite(out.model->params, out.loaded.path,
                  "take another checkpoint, or --allow-nonfinite");
@@ -70,10 +81,21 @@ InitReport init_model(const Config& config, Model& model) {
     SourceTensors source = read_source(weights);
     if (has_timm_names(source)) source = from_timm(std::move(source));
     if (!is_vit(config) && has_torchvision_layout(source)) source = from_torchvision(source);
-    return init_from(source,
-                     {config.init.rules, config.init.tile_noise,
-                      static_cast<uint64_t>(config.train.seed), config.init.allow_nonfinite},
-                     model.params);
+    // Rules work in the CPU's memory.
+    const bool here = model.params.device() == Device::kCpu;
+    std::unique_ptr<Model> on_cpu;
+    if (!here) on_cpu = std::make_unique<Model>(config, false);
+    InitReport report =
+        init_from(source,
+                  {config.init.rules, config.init.tile_noise,
+                   static_cast<uint64_t>(config.train.seed), config.init.allow_nonfinite},
+                  here ? model.params : on_cpu->params);
+    if (!here) {
+      const Tensor from = on_cpu->params.slab(engine::Slab::kValue);
+      engine::device_copy(model.params.device(), model.params.slab(engine::Slab::kValue).raw(),
+                          Device::kCpu, from.raw(), from.bytes());
+    }
+    return report;
   } catch (const engine::Error& error) {
     engine::fail(error.kind(), weights, ": ", error.message());
   }
@@ -88,7 +110,8 @@ void check_finite(const engine::ParamStore& params, const std::string& where,
                                    {Slab::kEma, "the average of "}}) {
     if (!params.has(slab) || params.dtype() != Dtype::kF32) continue;
     for (const engine::ParamStore::Entry& entry : params.entries()) {
-      const auto* begin = params.view(entry, slab).data<const float>();
+      engine::StepArena host;
+      const auto* begin = engine::brought_to(host, params.view(entry, slab)).data<const float>();
       check(
           std::all_of(begin, begin + entry.shape.numel(), [](float x) { return std::isfinite(x); }),
           ErrorKind::kFormat, where, ": ", what, entry.path, " holds numbers that are not finite; ",
@@ -152,8 +175,9 @@ data::JpegDialect jpeg_dialect(const Config& config) {
   return config.data.jpeg == "fast" ? data::JpegDialect::kFast : data::JpegDialect::kAccurate;
 }
 
-data::LoaderOptions training_loader(const Config& config) {
+data::LoaderOptions training_loader(const Config& config, Device device) {
   data::LoaderOptions o = common_loader(config);
+  o.bytes = device == Device::kCuda && config.adversarial.kind == "none";
   o.two_view = config.data.two_view;
   o.batch = config.train.batch / (o.two_view ? 2 : 1);
   o.limit = config.data.limit;
@@ -177,8 +201,9 @@ data::LoaderOptions training_loader(const Config& config) {
   return o;
 }
 
-data::LoaderOptions evaluation_loader(const Config& config) {
+data::LoaderOptions evaluation_loader(const Config& config, Device device) {
   data::LoaderOptions o = common_loader(config);
+  o.bytes = device == Device::kCuda;
   o.batch = config.eval.batch;
   o.limit = config.eval.limit;
   o.shuffle = false;
@@ -240,6 +265,7 @@ std::vector<std::string> class_names(const LoadedModel& loaded) {
 }
 
 Tensor pixels_of(const data::Batch& batch, const Config& config) {
+  check(!batch.has_bytes(), ErrorKind::kInternal, "the pixels of a batch of bytes are asked for");
   const int64_t s = config.model.image_size;
   return Tensor(const_cast<float*>(batch.pixels.data()),  // NOLINT: a view for reading
                 {batch.views, config.model.channels, s, s}, Dtype::kF32, Device::kCpu);

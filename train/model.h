@@ -22,7 +22,8 @@ int64_t count_parameters(const Config& config);
 // A model with its weights. Neither copied nor moved: layers point into the store.
 struct Model {
   // Weights from (config.train.seed, path). Gradients only where asked for.
-  Model(const Config& config, bool with_grads, engine::Dtype dtype = engine::Dtype::kF32);
+  Model(const Config& config, bool with_grads, engine::Dtype dtype = engine::Dtype::kF32,
+        engine::Device device = engine::Device::kCpu);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -39,7 +40,8 @@ struct LoadedModel {
 // Reads the config from the checkpoint's metadata, builds the model and fills it. `ema`: the
 // averaged weights. Error(kFormat) if there are none, if they are not finite and that is not
 // allowed, or if the config describes a model that the memory cannot hold.
-LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite = false);
+LoadedModel load_model(const std::string& checkpoint, bool ema, bool allow_nonfinite = false,
+                       engine::Device device = engine::Device::kCpu);
 
 // Fills a fresh model as config.init says (train/init/rules.h); a file of timm's names
 // (train/init/timm_names.h) is brought under ours first, one of torchvision's
@@ -57,11 +59,14 @@ void check_finite(const engine::ParamStore& params, const std::string& where,
 void adapt_to_data(Config& config, const data::Info& info);
 
 // The training stream: config.train.batch views a step, two views of each image if
-// data.two_view, in the config's augmentation.
-data::LoaderOptions training_loader(const Config& config);
+// data.two_view, in the config's augmentation. For a GPU batches are bytes where that is possible
+// (BatchImages); adversarial training looks for images near the pixels, so it has pixels.
+data::LoaderOptions training_loader(const Config& config,
+                                    engine::Device device = engine::Device::kCpu);
 data::JpegDialect jpeg_dialect(const Config& config);
 // One plain view of every image, in order, config.eval.batch at a time.
-data::LoaderOptions evaluation_loader(const Config& config);
+data::LoaderOptions evaluation_loader(const Config& config,
+                                      engine::Device device = engine::Device::kCpu);
 // The two views of every image that audits compare: the config's own augmentation, drawn with
 // `seed`, in order.
 data::LoaderOptions audit_loader(const Config& config, uint64_t seed);
@@ -75,7 +80,8 @@ double black_value(const Config& config, int64_t channel);
 std::vector<std::string> class_names(const LoadedModel& loaded);
 std::vector<std::string> known_class_names(const LoadedModel& loaded);
 
-// A tensor over a batch's own memory (no copy).
+// A tensor over a batch's own memory (no copy). The pixels of a batch of bytes are
+// Error(kInternal).
 engine::Tensor pixels_of(const data::Batch& batch, const Config& config);
 engine::Tensor labels_of(const data::Batch& batch);
 engine::Tensor match_of(const data::Batch& batch);  // (sources, patches) i32

@@ -9,7 +9,10 @@ using engine::Tensor;
 namespace {
 
 engine::Precision precision_of(const Config& config) {
-  return config.train.precision == "bf16" ? engine::Precision::kBf16 : engine::Precision::kF32;
+  const std::string& name = config.train.precision;
+  return name == "bf16"   ? engine::Precision::kBf16
+         : name == "tf32" ? engine::Precision::kTf32
+                          : engine::Precision::kF32;
 }
 
 class VmoeNetwork final : public Network {

@@ -35,6 +35,13 @@ class Network {
   virtual int64_t dependent_images() const = 0;
   // Multiply-adds of one forward pass of one image (products only).
   virtual nn::Cost cost_per_image() const = 0;
+
+  // Where its parameters are; the tape of a forward pass must be there, too.
+  engine::Device device() const { return device_; }
+  void put_on(engine::Device device) { device_ = device; }
+
+ private:
+  engine::Device device_ = engine::Device::kCpu;
 };
 
 // Whether model.kind is a vision transformer; else it is a residual network.

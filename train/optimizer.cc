@@ -4,11 +4,10 @@
 #include <cmath>
 
 #include "engine/core/backend.h"
-#include "engine/core/parallel.h"
+#include "engine/core/device_memory.h"
 
 namespace train {
 
-using engine::Cpu;
 using engine::Slab;
 
 namespace {
@@ -28,6 +27,17 @@ Optimizer::Optimizer(const Config& config, engine::ParamStore& params)
     }
   }
   partial_.resize(pieces_.size());
+  if (params.device() != engine::Device::kCpu) {
+    const auto count = static_cast<int64_t>(pieces_.size());
+    device_pieces_ = engine::Buffer({count * static_cast<int64_t>(sizeof(Piece))},
+                                    engine::Dtype::kU8, params.device());
+    device_partial_ = engine::Buffer({count}, engine::Dtype::kF64, params.device());
+    device_norm_ = engine::Buffer({1}, engine::Dtype::kF64, params.device());
+    device_update_ = engine::Buffer({static_cast<int64_t>(sizeof(kernels::Update))},
+                                    engine::Dtype::kU8, params.device());
+    engine::device_copy(params.device(), device_pieces_.tensor().raw(), engine::Device::kCpu,
+                        pieces_.data(), device_pieces_.tensor().bytes());
+  }
   if (ema_ > 0) {
     params.allocate(Slab::kEma);
     reset_ema();
@@ -40,80 +50,94 @@ void Optimizer::reset_ema() {
   engine::device_copy(to.device(), to.raw(), from.device(), from.raw(), from.bytes());
 }
 
+const Optimizer::Piece* Optimizer::pieces_there() const {
+  return static_cast<const Piece*>(device_pieces_.tensor().raw());
+}
+
+kernels::Update* Optimizer::update_there() const {
+  return static_cast<kernels::Update*>(device_update_.tensor().raw());
+}
+
+template <class T>
+kernels::Slabs<T> Optimizer::slabs() const {
+  const auto at = [&](Slab slab) {
+    return params_.has(slab) ? params_.slab(slab).template data<T>() : nullptr;
+  };
+  return {at(Slab::kValue), at(Slab::kGrad), at(Slab::kMoment1), at(Slab::kMoment2),
+          ema_ > 0 ? at(Slab::kEma) : nullptr};
+}
+
 double Optimizer::gradient_norm() const {
   const engine::Tensor grads = params_.slab(Slab::kGrad);
-  engine::dispatch_cpu(grads, [&]<class T>(Cpu) {
-    const T* g = grads.data<const T>();
-    engine::parallel_tasks(static_cast<int64_t>(pieces_.size()), [&](int64_t p) {
-      const Piece& piece = pieces_[static_cast<size_t>(p)];
-      // Eight running sums in f64, in a fixed order.
-      double sums[8] = {};
-      for (int64_t i = 0; i < piece.count; ++i) {
-        const double x = static_cast<double>(g[piece.begin + i]);
-        sums[i & 7] += x * x;
-      }
-      double sum = 0;
-      for (const double s : sums) sum += s;
-      partial_[static_cast<size_t>(p)] = sum;
-    });
+  engine::dispatch(grads, [&]<class T>(auto backend) {
+    if constexpr (std::is_same_v<decltype(backend), engine::Cpu>) {
+      kernels::square_sums(backend, grads.data<const T>(), pieces_, partial_.data());
+    } else {
+      kernels::square_sums(backend, grads.data<const T>(), pieces_there(),
+                           static_cast<int64_t>(pieces_.size()), device_partial_.data<double>());
+      engine::device_copy(engine::Device::kCpu, partial_.data(), grads.device(),
+                          device_partial_.tensor().raw(), device_partial_.tensor().bytes());
+    }
   });
   double total = 0;
   for (const double sum : partial_) total += sum;
   return std::sqrt(total);
 }
 
-template <class T>
-void Optimizer::update_piece(const Piece& piece, int64_t update, double learning_rate,
-                             double factor) const {
-  const auto at = [&](Slab slab) { return params_.slab(slab).template data<T>() + piece.begin; };
-  T *w = at(Slab::kValue), *g = at(Slab::kGrad), *m = at(Slab::kMoment1);
-  T* ema = ema_ > 0 ? at(Slab::kEma) : nullptr;
-  const T scale = static_cast<T>(factor), rate = static_cast<T>(learning_rate);
-  const T all_decay = piece.decay ? static_cast<T>(options_.weight_decay) : T(0);
-  const bool in_gradient = options_.decay_form == "gradient";
-  const T decay = in_gradient ? T(0) : all_decay, slope = in_gradient ? all_decay : T(0);
-  if (options_.name == "adam") {
-    T* v = at(Slab::kMoment2);
-    const double t = static_cast<double>(update + 1);
-    const T b1 = static_cast<T>(options_.beta1), b2 = static_cast<T>(options_.beta2);
-    const T c1 = static_cast<T>(1 - options_.beta1), c2 = static_cast<T>(1 - options_.beta2);
-    const T inv1 = static_cast<T>(1 / (1 - std::pow(options_.beta1, t)));
-    const T inv2 = static_cast<T>(1 / (1 - std::pow(options_.beta2, t)));
-    const T eps = static_cast<T>(options_.eps);
-    for (int64_t i = 0; i < piece.count; ++i) {
-      const T gi = scale * g[i] + slope * w[i];
-      m[i] = b1 * m[i] + c1 * gi;
-      v[i] = b2 * v[i] + c2 * gi * gi;
-      const T u = m[i] * inv1 / (std::sqrt(v[i] * inv2) + eps);
-      w[i] -= rate * (u + decay * w[i]);
-      g[i] = 0;
-    }
-  } else {
-    const T momentum = static_cast<T>(options_.momentum);
-    const T ahead = options_.nesterov ? momentum : T(1), now = options_.nesterov ? T(1) : T(0);
-    for (int64_t i = 0; i < piece.count; ++i) {
-      const T gi = scale * g[i] + slope * w[i];
-      m[i] = gi + momentum * m[i];
-      w[i] -= rate * (now * gi + ahead * m[i] + decay * w[i]);
-      g[i] = 0;
-    }
-  }
-  if (ema == nullptr) return;
-  const T keep = static_cast<T>(ema_), take = static_cast<T>(1 - ema_);
-  for (int64_t i = 0; i < piece.count; ++i) ema[i] = keep * ema[i] + take * w[i];
-}
-
 void Optimizer::step(int64_t update, double learning_rate, double norm) {
   const double factor = options_.clip > 0 && norm >= options_.clip ? options_.clip / norm : 1.0;
-  engine::dispatch_cpu(params_.slab(Slab::kValue), [&]<class T>(Cpu) {
-    engine::parallel_tasks(static_cast<int64_t>(pieces_.size()), [&](int64_t p) {
-      update_piece<T>(pieces_[static_cast<size_t>(p)], update, learning_rate, factor);
-    });
-    if (ema_ <= 0) return;
-    const T* from = params_.slab(Slab::kValue).template data<const T>();
-    T* to = params_.slab(Slab::kEma).template data<T>();
-    for (const Piece& p : statistics_) std::copy_n(from + p.begin, p.count, to + p.begin);
+  const kernels::Update by = kernels::update_of(options_, ema_, update, learning_rate, factor);
+  engine::dispatch(params_.slab(Slab::kValue), [&]<class T>(auto backend) {
+    if constexpr (std::is_same_v<decltype(backend), engine::Cpu>) {
+      kernels::update_weights(backend, slabs<T>(), pieces_, by);
+    } else {
+      engine::device_upload(update_there(), &by, sizeof(by));
+      kernels::update_weights(backend, slabs<T>(), pieces_there(),
+                              static_cast<int64_t>(pieces_.size()), update_there());
+    }
   });
+  copy_statistics();
+}
+
+void Optimizer::copy_statistics() const {
+  if (ema_ <= 0) return;
+  const engine::Device device = params_.device();
+  engine::dispatch(params_.slab(Slab::kValue), [&]<class T>(auto) {
+    const kernels::Slabs<T> at = slabs<T>();
+    for (const Piece& p : statistics_) {
+      engine::device_move(device, at.ema + p.begin, at.value + p.begin,
+                          p.count * static_cast<int64_t>(sizeof(T)));
+    }
+  });
+}
+
+void Optimizer::announce(int64_t update, double learning_rate) {
+  const kernels::Update by = kernels::update_of(options_, ema_, update, learning_rate, 1);
+  engine::device_upload(update_there(), &by, sizeof(by));
+}
+
+void Optimizer::step_there(const engine::Tensor& loss) {
+  engine::dispatch(params_.slab(Slab::kValue), [&]<class T>(auto backend) {
+    if constexpr (std::is_same_v<decltype(backend), engine::Cuda>) {
+      const auto count = static_cast<int64_t>(pieces_.size());
+      const kernels::Slabs<T> at = slabs<T>();
+      auto* const partial = device_partial_.data<double>();
+      kernels::square_sums<T>(backend, at.grad, pieces_there(), count, partial);
+      kernels::clip_update(backend, partial, count, options_.clip, loss.data<const T>(),
+                           update_there(), device_norm_.data<double>());
+      kernels::update_weights(backend, at, pieces_there(), count, update_there());
+    } else {
+      engine::fail(engine::ErrorKind::kInternal, "step_there() is for GPUs");
+    }
+  });
+  copy_statistics();
+}
+
+double Optimizer::last_norm() const {
+  double norm = 0;
+  const engine::Tensor there = device_norm_.tensor();
+  engine::device_copy(engine::Device::kCpu, &norm, there.device(), there.raw(), sizeof(norm));
+  return norm;
 }
 
 }  // namespace train

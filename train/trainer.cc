@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/gemm/gemm.h"
+#include "train/device.h"
 #include "train/evaluate.h"
 #include "train/file_io.h"
 #include "train/memory_plan.h"
@@ -65,8 +66,12 @@ std::unique_ptr<const RightClasses> read_right_classes(const Config& config,
 
 // The config, unless its run is too large: before memory of its sizes is asked for, which may be
 // more than the system has words for.
-const Config& fitting(const Config& config) {
-  check_fits(plan_memory(config, count_parameters(config)), available_memory());
+const Config& fitting(const Config& config, engine::Device device) {
+  check_runs_on(config, device);
+  const int64_t parameters = count_parameters(config), available = available_on(device);
+  const MemoryPlan plan = plan_memory(config, parameters);
+  const bool fits = available == 0 || plan.total() <= available;
+  check_fits(plan, available, fits ? 0 : fitting_micro_batch(config, parameters, available));
   return config;
 }
 
@@ -82,7 +87,8 @@ Trainer::Trainer(const Config& config, const data::Dataset& train, const data::D
       steps_(total_steps(config, train.size())),
       sources_per_step_(config.train.batch / (config.data.two_view ? 2 : 1)),
       images_(images_of(config, train)),
-      model_(fitting(config), true),
+      device_(open_device(config.train.device)),
+      model_(fitting(config, device_), true, engine::Dtype::kF32, device_),
       several_(read_right_classes(config, train, images_)),
       step_(config, model_, steps_, several_.get()),
       inference_(*model_.network),
@@ -167,7 +173,11 @@ void Trainer::start() {
             fixed(static_cast<double>(model_.network->cost_per_image().done()) * 1e-6, 1) +
             " million; training images: " + std::to_string(images_));
   log_.line(plan.text());
-  if (config_.train.precision == "bf16") {
+  if (device_ != engine::Device::kCpu) {
+    log_.line("device: " + device_text(device_) +
+              (step_.replays() ? "; a step is replayed as one CUDA graph" : ""));
+  }
+  if (config_.train.precision == "bf16" && device_ == engine::Device::kCpu) {
     log_.line("products of layers, routers excepted: " +
               std::string(engine::kernels::bf16_method()));
   }
@@ -298,7 +308,7 @@ void Trainer::guarded(F&& f) const {
 }
 
 bool Trainer::evaluate_now(int64_t next_step) {
-  data::Loader loader = data::Loader::evaluation(*test_, evaluation_loader(config_));
+  data::Loader loader = data::Loader::evaluation(*test_, evaluation_loader(config_, device_));
   Evaluation e;
   guarded([&] {
     try {
@@ -382,20 +392,20 @@ void Trainer::train_one(data::Loader& loader, int64_t step, Interval& interval) 
     if (step > first_step_) save(step, /*proven=*/false);
     throw;
   }
-  interval.wait_s += loader.wait_seconds() - wait;
   step_.look_at_pairs(wants_s(step + 1));
   guarded([&] {
-    const StepResult& result = step_.run(*batch, step);
+    const StepResult& result = step_.run(*batch, step, step + 1 < steps_ ? &loader : nullptr);
     interval.add(result);
     watch_.add(result);
     log_s(result, step + 1);
   });
+  interval.wait_s += loader.wait_seconds() - wait;  // for this batch, and for a look at the next
   good_checkpoint_ = last_checkpoint_;
 }
 
 Outcome Trainer::run() {
   bool stopped = !finish_evaluation();
-  data::Loader loader(train_, training_loader(config_), first_step_);
+  data::Loader loader(train_, training_loader(config_, device_), first_step_);
   started_s_ = now_s();
   Interval interval;
   interval.started_s = started_s_;

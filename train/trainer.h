@@ -69,6 +69,7 @@ class Trainer {
   const TrainerOptions options_;
   const FolderLock lock_;
   const int64_t steps_, sources_per_step_, images_;
+  const engine::Device device_;
   Model model_;
   std::unique_ptr<const RightClasses> several_;  // of data.multi_labels
   TrainStep step_;

@@ -31,6 +31,15 @@ inline void join3(const uint8_t* __restrict a, const uint8_t* __restrict b,
   }
 }
 
+// Channel c of `count` pixels to planes + c * stride.
+inline void split_channels(const uint8_t* pixels, int64_t count, int64_t channels, uint8_t* planes,
+                           int64_t stride) {
+  if (channels == 3) return split3(pixels, count, planes, planes + stride, planes + 2 * stride);
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t i = 0; i < count; ++i) planes[c * stride + i] = pixels[i * channels + c];
+  }
+}
+
 // Fractions are dropped; values from 0 to 255.
 inline void truncate_to_bytes(const float* __restrict values, int64_t count,
                               uint8_t* __restrict bytes) {

@@ -90,4 +90,26 @@ void ViewRenderer::render(const ImageU8& image, const CropBox& box, float* out) 
   }
 }
 
+void ViewRenderer::render_bytes(const ImageU8& image, const CropBox& box, uint8_t* out) {
+  check_input(image, box);
+  if (!box.inside(image.height, image.width)) {
+    crop(image, box, padded_);
+    return render_bytes(padded_, {box.h, box.w, 0, 0, false}, out);
+  }
+  const int64_t channels = image.channels, plane = size_ * size_;
+  if (box.h == size_ && box.w == size_) {
+    for (int64_t y = 0; y < size_; ++y) {
+      split_channels(image.at(box.y + y, box.x), size_, channels, out + y * size_, plane);
+    }
+    return;
+  }
+  rows_.start(image, {box.h, box.w, box.y, box.x, false}, size_, size_);
+  for (int64_t y = 0; y < size_; ++y) {
+    const float* row = rows_.row(y);
+    for (int64_t c = 0; c < channels; ++c) {
+      truncate_to_bytes(row + c * size_, size_, out + c * plane + y * size_);
+    }
+  }
+}
+
 }  // namespace data

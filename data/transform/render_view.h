@@ -25,10 +25,15 @@ class ViewRenderer {
   // out (C, S, S) f32. Throws Error(kShape) for an empty box or another number of channels.
   void render(const ImageU8& image, const CropBox& box, float* out);
 
-  // The same in two halves, for what changes bytes in between: cut() gives the mirrored view of
+  // The same without the last two: out (C, S, S) bytes, whose mirror image (where box.flip says
+  // so), looked up in normaliser().table(), is what the model sees.
+  void render_bytes(const ImageU8& image, const CropBox& box, uint8_t* out);
+
+  // The first in two halves, for what changes bytes in between: cut() gives the mirrored view of
   // (S, S, C) bytes, normalise() what the model sees of it.
   void cut(const ImageU8& image, const CropBox& box, ImageU8& out);
   void normalise(const ImageU8& view, float* out) const { normaliser_.apply(view, out); }
+  const Normaliser& normaliser() const { return normaliser_; }
 
  private:
   void copy(const ImageU8& image, const CropBox& box, float* out) const;

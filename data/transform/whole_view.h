@@ -25,7 +25,15 @@ class WholeView {
   // picture.
   void render(const ImageU8& image, float* out);
 
+  // Is what is normalised bytes? kTfArea averages without truncating.
+  static bool gives_bytes(Resize resize) { return resize != Resize::kTfArea; }
+  // Those bytes, out (C, S, S). Errors as render(); Error(kInternal) where there are none.
+  void render_bytes(const ImageU8& image, uint8_t* out);
+
  private:
+  Size target(const ImageU8& image) const;
+  const ImageU8& bytes_of(const ImageU8& image);
+
   Normaliser normaliser_;
   int64_t size_, shorter_;
   Resize resize_;

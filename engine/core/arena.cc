@@ -98,6 +98,17 @@ void StepArena::reset() {
   current_ = 0;
 }
 
+Tensor brought_to(StepArena& arena, const Tensor& x) {
+  if (!x.defined() || x.device() == arena.device()) return x;
+  const Tensor copy = arena.empty(x.shape(), x.dtype());
+  if (arena.device() == Device::kCpu) {
+    device_copy(Device::kCpu, copy.raw(), x.device(), x.raw(), x.bytes());
+  } else {
+    device_upload(copy.raw(), x.raw(), x.bytes());
+  }
+  return copy;
+}
+
 int64_t StepArena::bytes_in_use() const {
   int64_t sum = 0;
   for (size_t i = 0; i < blocks_.size() && i <= current_; ++i) sum += blocks_[i].used;

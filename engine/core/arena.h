@@ -63,6 +63,10 @@ class StepArena {
   uint64_t next_epoch_ = 2;
 };
 
+// x where the arena's memory is: itself, or a copy in the arena. From a GPU it waits for what is
+// being computed there; towards one it does not.
+Tensor brought_to(StepArena& arena, const Tensor& x);
+
 // Releases its mark when it goes out of scope.
 class ArenaScope {
  public:

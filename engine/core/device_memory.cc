@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "engine/core/arena.h"
 #include "engine/core/cuda_runtime.h"
 
 namespace engine {
@@ -73,6 +74,40 @@ void device_copy(Device to, void* out, Device from, const void* in, int64_t byte
   } else {
     fail(ErrorKind::kDevice, "this build has no CUDA backend");
   }
+}
+
+void device_move(Device device, void* out, const void* in, int64_t bytes) {
+  if (device == Device::kCpu) return device_copy(device, out, device, in, bytes);
+  if constexpr (kCudaEnabled) {
+    cuda_move(out, in, bytes);
+  } else {
+    fail(ErrorKind::kDevice, "this build has no CUDA backend");
+  }
+}
+
+void device_upload(void* out, const void* in, int64_t bytes) {
+  if constexpr (kCudaEnabled) {
+    cuda_upload(out, in, bytes);
+  } else {
+    (void)out, (void)in, (void)bytes;
+    fail(ErrorKind::kDevice, "this build has no CUDA backend");
+  }
+}
+
+void device_synchronize(Device device) {
+  if constexpr (kCudaEnabled) {
+    if (device == Device::kCuda) cuda_synchronize();
+  }
+}
+
+void* to_device(StepArena& arena, const void* host, int64_t bytes) {
+  void* copy = arena.allocate(bytes);
+  if (arena.device() == Device::kCpu) {
+    device_copy(Device::kCpu, copy, Device::kCpu, host, bytes);
+  } else {
+    device_upload(copy, host, bytes);
+  }
+  return copy;
 }
 
 }  // namespace engine

@@ -5,8 +5,9 @@
 
 namespace engine {
 
-// What the operands of a product are rounded to before they are multiplied; sums are f32.
-enum class Precision : uint8_t { kF32, kBf16 };
+// What the operands of a product are rounded to before they are multiplied; sums are f32. kTf32, 10
+// bits of mantissa and the range of f32, is what a GPU's tensor cores make of f32: CUDA only.
+enum class Precision : uint8_t { kF32, kBf16, kTf32 };
 
 // bfloat16: the upper half of an f32. A storage type: arithmetic happens in f32.
 struct bf16 {
@@ -14,12 +15,12 @@ struct bf16 {
 };
 
 // Round to nearest, ties to even; NaN stays NaN (quiet).
-inline bf16 to_bf16(float x) {
+constexpr bf16 to_bf16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40u)};
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
 }
-inline float to_float(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+constexpr float to_float(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 
 // to_float(to_bf16(x)) of n numbers, in place.
 inline void round_to_bf16(float* x, int64_t n) {

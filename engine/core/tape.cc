@@ -53,9 +53,9 @@ void Tape::backward(const Tensor& loss, const Tensor& seed) {
       reached = true;
     }
     if (!reached) continue;
-    const double start = times_ != nullptr ? OpTimes::now_s() : 0;
+    const double start = times_ != nullptr ? now_s() : 0;
     node.run({dys, node.outputs.size()}, *this);
-    if (times_ != nullptr) times_->add_backward(node.name, OpTimes::now_s() - start);
+    if (times_ != nullptr) times_->add_backward(node.name, now_s() - start);
     for (const Tensor& y : node.outputs) {
       Slot& slot = slots_[y.slot()];
       if (slot.written && slot.owned) free_.push_back(slot.grad);
@@ -111,10 +111,16 @@ bool Tape::pass_grad(const Tensor& x, const Tensor& dy) {
 namespace {
 
 template <class T>
-bool all_finite(const Tensor& x) {
+bool all_finite(const Tensor& on_device) {
+  StepArena host;
+  const Tensor x = brought_to(host, on_device);
   const T* values = x.data<T>();
   for (int64_t i = 0; i < x.numel(); ++i) {
-    if (!std::isfinite(values[i])) return false;
+    if constexpr (std::is_same_v<T, bf16>) {
+      if (!std::isfinite(to_float(values[i]))) return false;
+    } else {
+      if (!std::isfinite(values[i])) return false;
+    }
   }
   return true;
 }
@@ -124,10 +130,10 @@ bool all_finite(const Tensor& x) {
 std::string Tape::first_non_finite() const {
   for (const Node* node : nodes_) {
     for (const Tensor& y : node->outputs) {
-      if (y.device() != Device::kCpu) continue;
-      const bool ok = y.dtype() == Dtype::kF32   ? all_finite<float>(y)
-                      : y.dtype() == Dtype::kF64 ? all_finite<double>(y)
-                                                 : true;
+      const bool ok = y.dtype() == Dtype::kF32    ? all_finite<float>(y)
+                      : y.dtype() == Dtype::kF64  ? all_finite<double>(y)
+                      : y.dtype() == Dtype::kBF16 ? all_finite<bf16>(y)
+                                                  : true;
       if (ok) continue;
       const std::string where(node->scope);
       return where.empty() ? std::string(node->name) : where + "/" + std::string(node->name);
@@ -138,11 +144,16 @@ std::string Tape::first_non_finite() const {
 
 void Tape::profile(OpTimes* times) {
   times_ = times;
-  last_s_ = OpTimes::now_s();
+  last_s_ = now_s();
+}
+
+double Tape::now_s() const {
+  if (times_ != nullptr) device_synchronize(arena_.device());
+  return OpTimes::now_s();
 }
 
 void Tape::time_forward(std::string_view op) {
-  const double now = OpTimes::now_s();
+  const double now = now_s();
   times_->add_forward(op, now - last_s_);
   last_s_ = now;
 }
@@ -150,7 +161,7 @@ void Tape::time_forward(std::string_view op) {
 void Tape::clear() {
   scope_ = {};
   differentiated_ = false;
-  last_s_ = OpTimes::now_s();
+  last_s_ = now_s();
   nodes_.clear();
   slots_.clear();
   free_.clear();

@@ -103,7 +103,7 @@ class Tape {
   // tape's content.
   void scope(std::string_view name) { scope_ = name; }
   // "scope/op" of the first recorded op whose output holds a value that is not finite, or
-  // empty. Reads every recorded output, so only for diagnosis (CPU, f32 and f64).
+  // empty. Reads every recorded output (f32 and f64), so only for diagnosis.
   std::string first_non_finite() const;
 
   // Adds the time of every op to `times` from now on (null: stop); see op_times.h.
@@ -152,6 +152,7 @@ class Tape {
   bool attach_outputs(std::span<const Tensor> inputs, std::span<Tensor> outputs);
   Tensor take_free(const Tensor& like);
   void time_forward(std::string_view op);
+  double now_s() const;  // while times are taken: after all that was started on the device
 
   StepArena& arena_;
   StepArena node_memory_;

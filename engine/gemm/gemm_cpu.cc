@@ -18,6 +18,7 @@ template <class T>
 bool in_bf16_tiles(Precision precision) {
   check(precision == Precision::kF32 || std::is_same_v<T, float>, ErrorKind::kDtype,
         "a product in bf16 takes f32, not f64");
+  check(precision != Precision::kTf32, ErrorKind::kDevice, "tf32 is for CUDA devices");
   return precision == Precision::kBf16 && bf16_tiles() != nullptr;
 }
 

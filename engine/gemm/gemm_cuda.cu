@@ -1,206 +1,13 @@
-#include <cublasLt.h>
+#include <type_traits>
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <map>
-#include <optional>
-
-#include "engine/core/cuda_check.h"
-#include "engine/core/cuda_workspace.h"
-#include "engine/gemm/gemm.h"
+#include "engine/gemm/lt_planner.cuh"
+#include "engine/gemm/operand_types.cuh"
+#include "engine/ops/gelu.cuh"
 #include "engine/ops/warp.cuh"
 
-// Products by cuBLASLt in IEEE f32 or f64: the "pedantic" compute types rule out TF32 and emulation
-// whatever the environment asks for.
-//
-// The row guarantee rests on the choice of algorithm. Where a is not transposed the algorithm is
-// looked up for kPlanRows rows whatever m is, must fit any other m, and never splits k: so a row is
-// computed by the same kernel over the same sequence of k in every batch. Where a is transposed (a
-// weight's gradient, whose k is long) k may be split, and the parts are added in a step of their
-// own, in order. An algorithm is chosen once for a shape and kept, so runs repeat themselves.
+// Products by cuBLASLt (lt_planner.cuh), and what it does not do for us around them.
 namespace engine::kernels {
 namespace {
-
-constexpr int64_t kPlanRows = 4096;
-constexpr int64_t kOtherRows[] = {1, 7, 256, 65536};
-constexpr int kCandidates = 32;
-constexpr int64_t kAlign = 16;  // widest single access of the f32 and f64 kernels
-
-void check_lt(cublasStatus_t status, const char* file = __builtin_FILE(),
-              int line = __builtin_LINE()) {
-  if (status != CUBLAS_STATUS_SUCCESS) [[unlikely]] {
-    fail(Blame(ErrorKind::kCuda, file, line), "cuBLASLt: ", cublasLtGetStatusString(status));
-  }
-}
-
-// A product as gemm() is called, without its data.
-struct Product {
-  Trans ta, tb;
-  GemmSize size;
-  int64_t lda, ldb, ldc;
-  bool is_f64;
-  const void* bias;  // added by cuBLASLt if not null
-};
-
-// cuBLASLt's description of a product. It is column-major and sees every stored row-major matrix
-// transposed, so it is asked for c^T = op(b)^T op(a)^T: b comes first, the flags stay. The opaque
-// structs live on the stack: a warm product allocates nothing.
-struct Description {
-  cublasLtMatmulDescOpaque_t op;
-  cublasLtMatrixLayoutOpaque_t b, a, c;
-
-  explicit Description(const Product& product) {
-    const auto [m, n, k] = product.size;
-    const cudaDataType type = product.is_f64 ? CUDA_R_64F : CUDA_R_32F;
-    check_lt(cublasLtMatmulDescInit(
-        &op, product.is_f64 ? CUBLAS_COMPUTE_64F_PEDANTIC : CUBLAS_COMPUTE_32F_PEDANTIC, type));
-    set(CUBLASLT_MATMUL_DESC_TRANSA, product.tb == Trans::kNo ? CUBLAS_OP_N : CUBLAS_OP_T);
-    set(CUBLASLT_MATMUL_DESC_TRANSB, product.ta == Trans::kNo ? CUBLAS_OP_N : CUBLAS_OP_T);
-    if (product.bias != nullptr) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
-    }
-    layout(&b, type, product.tb == Trans::kNo ? n : k, product.tb == Trans::kNo ? k : n,
-           product.ldb);
-    layout(&a, type, product.ta == Trans::kNo ? k : m, product.ta == Trans::kNo ? m : k,
-           product.lda);
-    layout(&c, type, n, m, product.ldc);
-  }
-
- private:
-  template <class Value>
-  void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
-    check_lt(cublasLtMatmulDescSetAttribute(&op, attribute, &value, sizeof(value)));
-  }
-  static void layout(cublasLtMatrixLayout_t out, cudaDataType type, int64_t rows, int64_t cols,
-                     int64_t ld) {
-    check_lt(cublasLtMatrixLayoutInit(out, type, static_cast<uint64_t>(rows),
-                                      static_cast<uint64_t>(cols), ld));
-  }
-};
-
-// The largest power of two, up to kAlign, that divides all addresses.
-uint32_t alignment_of(std::initializer_list<const void*> pointers) {
-  uintptr_t bits = kAlign;
-  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
-  return static_cast<uint32_t>(bits & (~bits + 1));
-}
-
-struct Alignments {
-  uint32_t b, a, c;
-};
-
-struct Plan {
-  cublasLtMatmulAlgo_t algo;
-  bool adds_bias;
-};
-
-// cuBLASLt's handle and the algorithms chosen so far. Used from the thread that launches kernels.
-class Planner {
- public:
-  Planner() {
-    (void)cuda_backend();  // made first, so that it outlives the handle
-    check_lt(cublasLtCreate(&handle_));
-  }
-  ~Planner() { (void)cublasLtDestroy(handle_); }
-  Planner(const Planner&) = delete;
-  Planner& operator=(const Planner&) = delete;
-
-  cublasLtHandle_t handle() const { return handle_; }
-
-  const Plan& plan(const Product& product, const Alignments& align) {
-    const GemmSize size = product.size;
-    const Key key{product.is_f64,
-                  product.bias != nullptr,
-                  static_cast<int64_t>(product.ta),
-                  static_cast<int64_t>(product.tb),
-                  product.ta == Trans::kNo ? kPlanRows : size.m,
-                  size.n,
-                  size.k,
-                  product.lda,
-                  product.ldb,
-                  product.ldc,
-                  align.b,
-                  align.a,
-                  align.c};
-    const auto found = plans_.find(key);
-    return found != plans_.end() ? found->second
-                                 : plans_.emplace(key, choose(product, align)).first->second;
-  }
-
- private:
-  using Key = std::array<int64_t, 13>;
-
-  Plan choose(const Product& product, const Alignments& align) const {
-    if (const auto algo = first_fit(product, align)) return {*algo, product.bias != nullptr};
-    Product plain = product;
-    plain.bias = nullptr;
-    const auto algo = first_fit(plain, align);
-    const GemmSize size = product.size;
-    check(algo.has_value(), ErrorKind::kCuda, "cuBLASLt has no algorithm for the product (", size.m,
-          ",", size.k, ") x (", size.k, ",", size.n, ")");
-    return {*algo, false};
-  }
-
-  std::optional<cublasLtMatmulAlgo_t> first_fit(Product product, const Alignments& align) const {
-    const bool any_rows = product.ta == Trans::kNo;
-    if (any_rows) product.size.m = kPlanRows;
-    cublasLtMatmulPreferenceOpaque_t preference;
-    check_lt(cublasLtMatmulPreferenceInit(&preference));
-    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-      check_lt(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value)));
-    };
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kCudaWorkspaceBytes));
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-           static_cast<uint32_t>(any_rows ? CUBLASLT_REDUCTION_SCHEME_NONE
-                                          : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, align.b);
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, align.a);
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, align.c);
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, align.c);
-
-    Description d(product);
-    std::array<cublasLtMatmulHeuristicResult_t, kCandidates> results{};
-    int count = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, &d.op, &d.b, &d.a, &d.c, &d.c, &preference, kCandidates, results.data(), &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return std::nullopt;
-    check_lt(status);
-    for (int i = 0; i < count; ++i) {
-      if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
-      if (!any_rows || fits_other_rows(product, results[i].algo)) return results[i].algo;
-    }
-    return std::nullopt;
-  }
-
-  bool fits_other_rows(Product product, const cublasLtMatmulAlgo_t& algo) const {
-    return std::all_of(std::begin(kOtherRows), std::end(kOtherRows), [&](int64_t rows) {
-      product.size.m = rows;
-      Description d(product);
-      cublasLtMatmulHeuristicResult_t result{};
-      const cublasStatus_t status =
-          cublasLtMatmulAlgoCheck(handle_, &d.op, &d.b, &d.a, &d.c, &d.c, &algo, &result);
-      return status == CUBLAS_STATUS_SUCCESS &&
-             result.workspaceSize <= static_cast<size_t>(kCudaWorkspaceBytes);
-    });
-  }
-
-  cublasLtHandle_t handle_ = nullptr;
-  std::map<Key, Plan> plans_;
-};
-
-Planner& planner() {
-  static Planner instance;
-  return instance;
-}
-
-template <class T>
-__device__ T gelu(T x, GeluForm form) {
-  if (form == GeluForm::kErf) return x * T(0.5) * (T(1) + erf(x * T(0.70710678118654752)));
-  const T inner = T(kTwoSqrt2OverPi) * x + T(kTwoSqrt2OverPi * kGeluCubic) * x * x * x;
-  return x / (T(1) + exp(-inner));
-}
 
 // The part of an epilogue that cuBLASLt did not do. `clear`: c counts as zeros (k = 0).
 template <class T>
@@ -216,7 +23,7 @@ struct Rest {
 template <class T, int kVec>
 __global__ void __launch_bounds__(kWarp* kRowsPerBlock)
     rest_kernel(T* c, int64_t ldc, int64_t m, int64_t n, Rest<T> rest) {
-  using Packed = Pack<T, kVec>;
+  using Packed = Pack<Wide<T>, kVec>;
   const int64_t row = int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   if (row >= m) return;
   const Epilogue<T>& e = rest.todo;
@@ -246,55 +53,243 @@ void finish(Cuda on, T* c, int64_t ldc, GemmSize size, const Rest<T>& rest) {
   const bool packed =
       packable<T>(size.n, c, e.bias, e.residual, e.activated) && ldc % kPack<T> == 0;
   const auto kernel = packed ? rest_kernel<T, kPack<T>> : rest_kernel<T, 1>;
-  kernel<<<blocks_for(size.m, kRowsPerBlock), dim3(kWarp, kRowsPerBlock), 0, on.stream>>>(
-      c, ldc, size.m, size.n, rest);
-  check_cuda(cudaGetLastError());
+  launch(on, blocks_for(size.m, kRowsPerBlock), dim3(kWarp, kRowsPerBlock), kernel, c, ldc, size.m,
+         size.n, rest);
+}
+
+constexpr int kBfPack = 8;  // bf16 of one 16-byte access
+
+// A stored operand: `lines` of `length` elements, `ld` apart; `batch` of them, `stride` apart.
+template <class T>
+struct Stored {
+  const T* data;
+  int64_t lines, length, ld, batch = 1, stride = 0;
+
+  __host__ __device__ int64_t chunks() const { return (length + kBfPack - 1) / kBfPack; }
+  // Whether cuBLASLt gets it where it lies: in bf16, if all lines begin on 16 bytes.
+  bool in_place(Precision precision) const {
+    return precision != Precision::kBf16 ||
+           (std::is_same_v<T, bf16> && packable<bf16>(ld, data) && stride % kBfPack == 0);
+  }
+  int64_t copied_bytes(Precision precision) const {  // of 256 each, as the workspace begins
+    if (in_place(precision)) return 0;
+    const int64_t bytes = batch * lines * chunks() * kBfPack * static_cast<int64_t>(sizeof(bf16));
+    return (bytes + 255) / 256 * 256;
+  }
+};
+
+// The stored lines in bf16, chunks() times kBfPack in each; what was added to make lines that long
+// is zeros.
+template <class T, bool kPacked>
+__global__ void __launch_bounds__(kEachThreads)
+    copy_lines_kernel(Stored<T> x, int64_t count, bf16* out) {
+  const int64_t i = int64_t{blockIdx.x} * kEachThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t line = i / x.chunks(), column = i % x.chunks() * kBfPack;
+  const int64_t length = x.length;
+  const T* from = x.data + line / x.lines * x.stride + line % x.lines * x.ld + column;
+  Pack<float, kBfPack> in{};
+  if (kPacked && column + kBfPack <= length) {
+    in = Pack<float, kBfPack>::load(from);
+  } else {
+#pragma unroll
+    for (int e = 0; e < kBfPack; ++e) {
+      if (column + e < length) in.v[e] = Pack<float, 1>::load(from + e).v[0];
+    }
+  }
+  in.store(out + i * kBfPack);
+}
+
+template <class T>
+void copy_lines(Cuda on, const Stored<T>& x, void* out) {
+  const int64_t count = x.batch * x.lines * x.chunks();
+  const bool packed = packable<T>(x.ld, x.data) && x.stride % kPack<T> == 0;
+  launch(on, blocks_for(count, kEachThreads), kEachThreads,
+         packed ? copy_lines_kernel<T, true> : copy_lines_kernel<T, false>, x, count,
+         static_cast<bf16*>(out));
+}
+
+// What cuBLASLt gets: a and b as they are, or in bf16 behind the part of the workspace that it has
+// for itself. `spare` is behind those.
+struct Given {
+  const void *a, *b;
+  int64_t lda, ldb, stride_a, stride_b;
+  void *workspace, *spare;
+};
+template <class T>
+Stored<T> stored(Trans trans, const T* data, int64_t rows, int64_t cols, int64_t ld) {
+  return {data, trans == Trans::kNo ? rows : cols, trans == Trans::kNo ? cols : rows, ld};
+}
+template <class T>
+Given give(Cuda on, const Stored<T>& a, const Stored<T>& b, Precision precision,
+           int64_t spare_bytes = 0) {
+  const int64_t bytes_a = a.copied_bytes(precision), bytes_b = b.copied_bytes(precision);
+  char* const all =
+      static_cast<char*>(cuda_workspace(kCudaWorkspaceBytes + bytes_a + bytes_b + spare_bytes));
+  char* const copied_a = all + kCudaWorkspaceBytes;
+  char* const copied_b = copied_a + bytes_a;
+  Given given{a.data, b.data, a.ld, b.ld, a.stride, b.stride, all, copied_b + bytes_b};
+  if constexpr (!std::is_same_v<T, double>) {
+    if (bytes_a > 0) {
+      copy_lines(on, a, copied_a);
+      given.a = copied_a;
+      given.lda = a.chunks() * kBfPack;
+      given.stride_a = a.lines * given.lda;
+    }
+    if (bytes_b > 0) {
+      copy_lines(on, b, copied_b);
+      given.b = copied_b;
+      given.ldb = b.chunks() * kBfPack;
+      given.stride_b = b.lines * given.ldb;
+    }
+  }
+  return given;
+}
+
+// The bias that has to be rounded to be of c's type; no data where it is of that type.
+template <class T>
+Stored<float> bias_beside(const T*, const Wide<T>* bias, int64_t n) {
+  if constexpr (std::is_same_v<T, bf16>) return {bias, 1, n, n};
+  return {nullptr, 1, n, n};
+}
+
+// Whether cuBLASLt's GELU is the one asked for. Used where it spares memory most, for bf16; lines
+// must begin on 16 bytes.
+template <class T>
+bool takes_gelu(const Epilogue<T>& e, const T* c, int64_t ldc) {
+  return std::is_same_v<T, bf16> && e.activated != nullptr && e.form == GeluForm::kTanh &&
+         packable<T>(ldc, c, e.activated);
+}
+
+template <class Scale>
+void multiply(Cuda on, const Product& product, const Plan& plan, const Given& given,
+              const void* add, bool adds, void* c) {
+  const Scale one = 1, beta = adds ? Scale(1) : Scale(0);
+  Description d(product);
+  check_lt(cublasLtMatmul(planner().handle(), &d.op, &one, given.b, &d.b, given.a, &d.a, &beta, add,
+                          &d.c, c, &d.c, &plan.algo, given.workspace,
+                          static_cast<size_t>(kCudaWorkspaceBytes), on.stream));
 }
 
 }  // namespace
 
-template <class T>
-void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const T* a, int64_t lda, const T* b,
-          int64_t ldb, T* c, int64_t ldc, GradWrite write, const Epilogue<T>& epilogue) {
-  if (size.m == 0 || size.n == 0) return;
+template <class In, class Out>
+void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const In* a, int64_t lda, const In* b,
+          int64_t ldb, Out* c, int64_t ldc, GradWrite write, const Epilogue<Out>& epilogue,
+          Precision precision) {
+  check_operands<In>(precision);
+  const auto [m, n, k] = size;
+  if (m == 0 || n == 0) return;
   const bool accumulate = write == GradWrite::kAccumulate;
-  Rest<T> rest{epilogue, false};
-  if (size.k == 0) {
+  Rest<Out> rest{epilogue, false};
+  if (k == 0) {
     rest.clear = !accumulate;
     return finish(on, c, ldc, size, rest);
   }
   // cuBLASLt adds one matrix for free: what is there, or else the residual.
-  const T* add = accumulate ? c : epilogue.residual;
+  const Out* add = accumulate ? c : epilogue.residual;
   if (!accumulate) rest.todo.residual = nullptr;
-  const T one = 1, beta = add != nullptr ? T(1) : T(0);
-  if (add == nullptr) add = c;  // not read
+  const bool adds = add != nullptr;
+  if (!adds) add = c;  // not read
 
-  const bool bias_aligned = alignment_of({epilogue.bias}) == kAlign;
+  // It takes a bias of c's type only.
+  const Stored<float> long_bias = bias_beside(c, epilogue.bias, n);
+  const int64_t bias_bytes = long_bias.data == nullptr ? 0 : long_bias.copied_bytes(precision);
+  const Given given =
+      give(on, stored(ta, a, m, k, lda), stored(tb, b, k, n, ldb), precision, bias_bytes);
+  const void* bias = bias_bytes > 0 ? given.spare : epilogue.bias;
+  if (alignment_of({bias}) < kAlign) bias = nullptr;
+  const bool whole_bias = (bias == nullptr) == (epilogue.bias == nullptr);
+  void* const before_gelu =
+      !adds && whole_bias && takes_gelu(epilogue, c, ldc) ? static_cast<void*>(c) : nullptr;
   Product product{ta,
                   tb,
                   size,
-                  lda,
-                  ldb,
+                  given.lda,
+                  given.ldb,
                   ldc,
-                  std::is_same_v<T, double>,
-                  bias_aligned ? epilogue.bias : nullptr};
-  const Plan& plan =
-      planner().plan(product, {alignment_of({b}), alignment_of({a}), alignment_of({c, add})});
+                  std::is_same_v<Out, double>,
+                  precision,
+                  std::is_same_v<Out, bf16>,
+                  bias,
+                  before_gelu};
+  const Plan& plan = planner().plan(
+      product, {alignment_of({given.b}), alignment_of({given.a}), alignment_of({c, add})});
   if (plan.adds_bias) {
+    if (bias_bytes > 0) copy_lines(on, long_bias, given.spare);
     rest.todo.bias = nullptr;
   } else {
     product.bias = nullptr;
   }
-  Description d(product);
-  check_lt(cublasLtMatmul(planner().handle(), &d.op, &one, b, &d.b, a, &d.a, &beta, add, &d.c, c,
-                          &d.c, &plan.algo, cuda_workspace(kCudaWorkspaceBytes),
-                          static_cast<size_t>(kCudaWorkspaceBytes), on.stream));
+  if (plan.applies_gelu) {
+    rest.todo.activated = nullptr;
+    add = c = epilogue.activated;
+  } else {
+    product.before_gelu = nullptr;
+  }
+  multiply<Wide<Out>>(on, product, plan, given, add, adds, c);
   finish(on, c, ldc, size, rest);
 }
 
+template <class In, class Out>
+void strided_gemm(Cuda on, Trans ta, Trans tb, int64_t batch, GemmSize size, Strided<const In> a,
+                  Strided<const In> b, Strided<Out> c, GradWrite write, Precision precision) {
+  check_operands<In>(precision);
+  const auto [m, n, k] = size;
+  if (batch == 0 || m == 0 || n == 0) return;
+  const bool accumulate = write == GradWrite::kAccumulate;
+  if (k == 0) {
+    for (int64_t i = 0; i < batch; ++i) {
+      finish(on, c.data + i * c.stride, c.ld, size, Rest<Out>{{}, !accumulate});
+    }
+    return;
+  }
+  for (int64_t done = 0; done < batch; done += kMostBatch) {
+    const int64_t count = std::min(kMostBatch, batch - done);
+    Stored<In> a_in = stored(ta, a.data + done * a.stride, m, k, a.ld);
+    Stored<In> b_in = stored(tb, b.data + done * b.stride, k, n, b.ld);
+    a_in.batch = b_in.batch = count;
+    a_in.stride = a.stride;
+    b_in.stride = b.stride;
+    const Given given = give(on, a_in, b_in, precision);
+    const Product product{ta,
+                          tb,
+                          size,
+                          given.lda,
+                          given.ldb,
+                          c.ld,
+                          std::is_same_v<Out, double>,
+                          precision,
+                          std::is_same_v<Out, bf16>,
+                          nullptr,
+                          nullptr,
+                          count,
+                          given.stride_a,
+                          given.stride_b,
+                          c.stride};
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(Out));
+    const int64_t in = precision == Precision::kBf16 ? 2 : static_cast<int64_t>(sizeof(In));
+    Out* const to = c.data + done * c.stride;
+    const Plan& plan = planner().plan(product, {alignment_of({given.b}, given.stride_b * in),
+                                                alignment_of({given.a}, given.stride_a * in),
+                                                alignment_of({to}, c.stride * kBytes)});
+    multiply<Wide<Out>>(on, product, plan, given, to, accumulate, to);
+  }
+}
+
+template void strided_gemm(Cuda, Trans, Trans, int64_t, GemmSize, Strided<const float>,
+                           Strided<const float>, Strided<float>, GradWrite, Precision);
+template void strided_gemm(Cuda, Trans, Trans, int64_t, GemmSize, Strided<const double>,
+                           Strided<const double>, Strided<double>, GradWrite, Precision);
+template void strided_gemm(Cuda, Trans, Trans, int64_t, GemmSize, Strided<const bf16>,
+                           Strided<const bf16>, Strided<bf16>, GradWrite, Precision);
 template void gemm(Cuda, Trans, Trans, GemmSize, const float*, int64_t, const float*, int64_t,
-                   float*, int64_t, GradWrite, const Epilogue<float>&);
+                   float*, int64_t, GradWrite, const Epilogue<float>&, Precision);
 template void gemm(Cuda, Trans, Trans, GemmSize, const double*, int64_t, const double*, int64_t,
-                   double*, int64_t, GradWrite, const Epilogue<double>&);
+                   double*, int64_t, GradWrite, const Epilogue<double>&, Precision);
+template void gemm(Cuda, Trans, Trans, GemmSize, const bf16*, int64_t, const bf16*, int64_t, bf16*,
+                   int64_t, GradWrite, const Epilogue<bf16>&, Precision);
+template void gemm(Cuda, Trans, Trans, GemmSize, const bf16*, int64_t, const bf16*, int64_t, float*,
+                   int64_t, GradWrite, const Epilogue<float>&, Precision);
 
 }  // namespace engine::kernels

@@ -41,11 +41,18 @@ template <class T>
 void window_product(Cpu, const Windows& windows, const T* x, Trans tb, const T* weight, int64_t n,
                     T* c, const Placement& place, GradWrite write, const T* bias,
                     Precision precision);
+template <class T>
+void window_product(Cuda, const Windows& windows, const T* x, Trans tb, const T* weight, int64_t n,
+                    T* c, const Placement& place, GradWrite write, const T* bias,
+                    Precision precision);
 
 // c (taps * C, n) = windows(x)^T times dy (rows, n): the gradient of weights. Rows are cut into
 // chunks by their number and added in order, whatever the number of threads.
 template <class T>
 void window_product_transposed(Cpu, const Windows& windows, const T* x, const T* dy, int64_t n,
+                               T* c, GradWrite write, Precision precision);
+template <class T>
+void window_product_transposed(Cuda, const Windows& windows, const T* x, const T* dy, int64_t n,
                                T* c, GradWrite write, Precision precision);
 
 }  // namespace engine::kernels

@@ -154,6 +154,7 @@ void transposed_product(const Windows& w, const T* x, const T* dy, int64_t n, T*
 void check_precision_of(bool is_float, Precision precision) {
   check(precision == Precision::kF32 || is_float, ErrorKind::kDtype,
         "a product in bf16 takes f32, not f64");
+  check(precision != Precision::kTf32, ErrorKind::kDevice, "tf32 is for CUDA devices");
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ void attention_forward(Cpu, const T* qkv, T* probabilities, T* y, AttentionSize 
 }
 
 template <class T>
-void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, T* dqkv,
+void attention_backward(Cpu, const T* qkv, const T* probabilities, const T*, const T* dy, T* dqkv,
                         AttentionSize s, GradWrite write, Precision precision) {
   const T scale = T(1) / std::sqrt(static_cast<T>(s.head_dim));
   const int64_t t = s.tokens, d = s.head_dim;
@@ -91,9 +91,9 @@ void attention_backward(Cpu, const T* qkv, const T* probabilities, const T* dy, 
 
 template void attention_forward(Cpu, const float*, float*, float*, AttentionSize, Precision);
 template void attention_forward(Cpu, const double*, double*, double*, AttentionSize, Precision);
-template void attention_backward(Cpu, const float*, const float*, const float*, float*,
-                                 AttentionSize, GradWrite, Precision);
-template void attention_backward(Cpu, const double*, const double*, const double*, double*,
-                                 AttentionSize, GradWrite, Precision);
+template void attention_backward(Cpu, const float*, const float*, const float*, const float*,
+                                 float*, AttentionSize, GradWrite, Precision);
+template void attention_backward(Cpu, const double*, const double*, const double*, const double*,
+                                 double*, AttentionSize, GradWrite, Precision);
 
 }  // namespace engine::kernels

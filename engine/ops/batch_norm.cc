@@ -47,7 +47,7 @@ void norm_backward(const Norm& norm, const Tensor& dy, Tape& tape) {
   Tensor g = dy;
   if (norm.relu && residual) {
     g = tape.scratch_like(dy);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch(dy, [&]<class T>(auto backend) {
       kernels::relu_backward(backend, norm.y.data<const T>(), dy.data<const T>(), g.data<T>(),
                              dy.numel(), GradWrite::kOverwrite);
     });
@@ -55,7 +55,7 @@ void norm_backward(const Norm& norm, const Tensor& dy, Tape& tape) {
   const int64_t cols = norm.size().cols;
   const bool x = tape.wants_grad(norm.x), scale = tape.wants_grad(norm.scale);
   const bool bias = tape.wants_grad(norm.bias);
-  dispatch_cpu(dy, [&]<class T>(auto backend) {
+  dispatch(dy, [&]<class T>(auto backend) {
     const NormGradient<T> from{norm.x.data<const T>(), g.data<const T>(), norm.columns<T>(),
                                norm.relu && !residual, norm.size()};
     T* sums = nullptr;
@@ -82,7 +82,7 @@ Tensor normalise(const char* op, Norm norm, const NormTail& tail) {
   norm.y = tape.arena().empty(norm.x.shape(), norm.x.dtype());
   norm.relu = tail.relu;
   if (tail.residual != nullptr) norm.residual = *tail.residual;
-  dispatch_cpu(norm.x, [&]<class T>(auto backend) {
+  dispatch(norm.x, [&]<class T>(auto backend) {
     kernels::batch_norm_forward(backend, norm.x.data<const T>(), norm.columns<T>(),
                                 norm.residual.defined() ? norm.residual.data<const T>() : nullptr,
                                 norm.relu, norm.y.data<T>(), norm.size());
@@ -118,7 +118,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& scale, const Tensor& bias,
   norm.mean = x.tape()->arena().empty({cols}, x.dtype());
   const Tensor var = x.tape()->arena().empty({cols}, x.dtype());
   const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     kernels::column_statistics(backend, x.data<const T>(), norm.mean.data<T>(), var.data<T>(),
                                norm.size());
     kernels::rstd_of(backend, var.data<const T>(), norm.rstd.data<T>(), norm.size().cols, eps);
@@ -138,7 +138,7 @@ Tensor batch_norm_fixed(const Tensor& x, const Tensor& scale, const Tensor& bias
   Norm norm = norm_of(x, scale, bias);
   norm.fixed = true;
   norm.mean = statistics.mean;
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     kernels::rstd_of(backend, statistics.var.data<const T>(), norm.rstd.data<T>(), norm.size().cols,
                      eps);
   });

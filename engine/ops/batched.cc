@@ -1,5 +1,6 @@
 #include "engine/ops/batched.h"
 
+#include "engine/core/stored.h"
 #include "engine/ops/batched_kernels.h"
 
 namespace engine {
@@ -11,15 +12,15 @@ Tensor batched_matmul(const Tensor& a, const Tensor& x, Precision precision) {
   const Shape sa = a.shape(), sx = x.shape();
   check(sa.rank() == 3 && sx.rank() == 3 && sa[0] == sx[0] && sa[2] == sx[1], ErrorKind::kShape,
         "batched_matmul: expected (B, M, K) and (B, K, N), got ", sa, " and ", sx);
-  check_precision("batched_matmul", a, precision);
+  check_product("batched_matmul", a, precision);
   const int64_t batch = sa[0], m = sa[1], k = sa[2], n = sx[2];
   Tensor y = a.tape()->arena().empty({batch, m, n}, a.dtype());
-  dispatch_cpu(a, [&]<class T>(auto backend) {
+  dispatch_stored(a, [&]<class T>(auto backend) {
     kernels::batched_gemm(backend, Trans::kNo, Trans::kNo, batch, {m, n, k}, a.data<const T>(),
                           x.data<const T>(), y.data<T>(), GradWrite::kOverwrite, precision);
   });
   a.tape()->record("batched_matmul", {a, x}, y, [=](const Tensor& dy, Tape& tape) {
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch_stored(dy, [&]<class T>(auto backend) {
       const T* g = dy.data<const T>();
       if (tape.wants_grad(a)) {
         const GradTarget d = tape.target(a);
@@ -45,13 +46,13 @@ Tensor transpose(const Tensor& x) {
   const int64_t batch = s.rank() == 3 ? s[0] : 1;
   const Shape shape = s.rank() == 3 ? Shape{batch, s[2], s[1]} : Shape{s[1], s[0]};
   Tensor y = x.tape()->arena().empty(shape, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     kernels::put_transposed(backend, x.data<const T>(), y.data<T>(), batch, size,
                             GradWrite::kOverwrite);
   });
   x.tape()->record("transpose", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const GradTarget dx = tape.target(x);
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch(x, [&]<class T>(auto backend) {
       kernels::put_transposed(backend, dy.data<const T>(), dx.grad.data<T>(), batch, back,
                               dx.write);
     });

@@ -1,5 +1,6 @@
 #include "engine/ops/concat.h"
 
+#include "engine/core/stored.h"
 #include "engine/ops/pointwise_kernels.h"
 
 namespace engine {
@@ -33,8 +34,9 @@ Tensor concat(std::span<const Tensor> parts) {
   };
   const auto put = [](const Tensor& from, const Tensor& to, GradWrite write) {
     if (from.numel() == 0) return;
-    dispatch_cpu(from, [&]<class T>(auto backend) {
-      kernels::put_scaled(backend, from.data<const T>(), T(1), to.data<T>(), from.numel(), write);
+    dispatch_stored(from, [&]<class T>(auto backend) {
+      kernels::put_scaled(backend, from.data<const T>(), Wide<T>(1), to.data<T>(), from.numel(),
+                          write);
     });
   };
   each(parts, y,

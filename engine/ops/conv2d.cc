@@ -47,9 +47,9 @@ Windows forward_windows(const Sizes& s, const Taps& taps) {
 
 // dx at the pixels (y * stride + y0, x * stride + x0): output pixel i reads input i s + u - p, so
 // input y s + y0 is read by output y + (y0 + p - u)/s for each u that s divides this for.
-template <class T>
-void input_gradient_at(const Sizes& s, int64_t y0, int64_t x0, const T* dy, const T* weight, T* dx,
-                       GradWrite write, Precision precision) {
+template <class T, class Backend>
+void input_gradient_at(Backend on, const Sizes& s, int64_t y0, int64_t x0, const T* dy,
+                       const T* weight, T* dx, GradWrite write, Precision precision) {
   Taps taps;
   for (int64_t u = 0; u < s.kernel; ++u) {
     for (int64_t v = 0; v < s.kernel; ++v) {
@@ -67,50 +67,50 @@ void input_gradient_at(const Sizes& s, int64_t y0, int64_t x0, const T* dy, cons
                         (s.in_w - x0 + s.stride - 1) / s.stride,
                         1,
                         taps.all()};
-  kernels::window_product<T>(Cpu{}, windows, dy, Trans::kYes, weight, s.in_c, dx,
+  kernels::window_product<T>(on, windows, dy, Trans::kYes, weight, s.in_c, dx,
                              {s.in_h, s.in_w, s.stride, y0, x0}, write, nullptr, precision);
 }
 
-template <class T>
-void input_gradient(const Sizes& s, const T* dy, const T* weight, T* dx, GradWrite write,
-                    Precision precision) {
+template <class T, class Backend>
+void input_gradient(Backend on, const Sizes& s, const T* dy, const T* weight, T* dx,
+                    GradWrite write, Precision precision) {
   if (s.is_product()) {
     const auto [m, n, k] = s.gemm();
-    return kernels::gemm<T>(Cpu{}, Trans::kNo, Trans::kYes, {m, k, n}, dy, n, weight, n, dx, k,
-                            write, {}, precision);
+    return kernels::gemm<T>(on, Trans::kNo, Trans::kYes, {m, k, n}, dy, n, weight, n, dx, k, write,
+                            {}, precision);
   }
   for (int64_t y0 = 0; y0 < std::min(s.stride, s.in_h); ++y0) {
     for (int64_t x0 = 0; x0 < std::min(s.stride, s.in_w); ++x0) {
-      input_gradient_at(s, y0, x0, dy, weight, dx, write, precision);
+      input_gradient_at(on, s, y0, x0, dy, weight, dx, write, precision);
     }
   }
 }
 
-template <class T>
-void weight_gradient(const Sizes& s, const T* x, const T* dy, T* dw, GradWrite write,
+template <class T, class Backend>
+void weight_gradient(Backend on, const Sizes& s, const T* x, const T* dy, T* dw, GradWrite write,
                      Precision precision) {
   if (s.is_product()) {
     const auto [m, n, k] = s.gemm();
-    return kernels::gemm<T>(Cpu{}, Trans::kYes, Trans::kNo, {k, n, m}, x, k, dy, n, dw, n, write,
-                            {}, precision);
+    return kernels::gemm<T>(on, Trans::kYes, Trans::kNo, {k, n, m}, x, k, dy, n, dw, n, write, {},
+                            precision);
   }
   const Taps taps = forward_taps(s);
-  kernels::window_product_transposed<T>(Cpu{}, forward_windows(s, taps), x, dy, s.out_c, dw, write,
+  kernels::window_product_transposed<T>(on, forward_windows(s, taps), x, dy, s.out_c, dw, write,
                                         precision);
 }
 
-template <class T>
-void convolve(const Sizes& s, const T* x, const T* weight, const T* bias, T* y,
+template <class T, class Backend>
+void convolve(Backend on, const Sizes& s, const T* x, const T* weight, const T* bias, T* y,
               Precision precision) {
   if (s.is_product()) {
     const auto [m, n, k] = s.gemm();
     kernels::Epilogue<T> epilogue;
     epilogue.bias = bias;
-    return kernels::gemm<T>(Cpu{}, Trans::kNo, Trans::kNo, s.gemm(), x, k, weight, n, y, n,
+    return kernels::gemm<T>(on, Trans::kNo, Trans::kNo, s.gemm(), x, k, weight, n, y, n,
                             GradWrite::kOverwrite, epilogue, precision);
   }
   const Taps taps = forward_taps(s);
-  kernels::window_product<T>(Cpu{}, forward_windows(s, taps), x, Trans::kNo, weight, s.out_c, y,
+  kernels::window_product<T>(on, forward_windows(s, taps), x, Trans::kNo, weight, s.out_c, y,
                              {s.out_h, s.out_w}, GradWrite::kOverwrite, bias, precision);
 }
 
@@ -154,27 +154,27 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
   const Sizes s = sizes_of(x, weight, bias, options);
   const Precision precision = options.precision;
   Tensor y = x.tape()->arena().empty({s.batch, s.out_h, s.out_w, s.out_c}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto) {
-    convolve(s, x.data<const T>(), weight.data<const T>(),
+  dispatch(x, [&]<class T>(auto backend) {
+    convolve(backend, s, x.data<const T>(), weight.data<const T>(),
              bias.defined() ? bias.data<const T>() : nullptr, y.data<T>(), precision);
   });
 
   x.tape()->record("conv2d", {x, weight, bias}, y, [=](const Tensor& dy, Tape& tape) {
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch(x, [&]<class T>(auto backend) {
       const T* g = dy.data<const T>();
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
-        weight_gradient(s, x.data<const T>(), g, dw.grad.data<T>(), dw.write, precision);
+        weight_gradient(backend, s, x.data<const T>(), g, dw.grad.data<T>(), dw.write, precision);
       }
       if (bias.defined() && tape.wants_grad(bias)) {
         const int64_t rows = s.gemm().m;
-        const int32_t offset[2] = {0, static_cast<int32_t>(rows)};
-        kernels::add_column_sums(backend, g, offset, 1, {rows, s.out_c},
+        kernels::add_column_sums(backend, g, nullptr, 1, {rows, s.out_c},
                                  tape.target_zeroed(bias).template data<T>());
       }
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
-        input_gradient(s, g, weight.data<const T>(), dx.grad.data<T>(), dx.write, precision);
+        input_gradient(backend, s, g, weight.data<const T>(), dx.grad.data<T>(), dx.write,
+                       precision);
       }
     });
   });

@@ -1,7 +1,6 @@
 #include "engine/ops/cross_entropy.h"
 
 #include "engine/ops/cross_entropy_kernels.h"
-#include "engine/ops/pointwise_kernels.h"
 
 namespace engine {
 
@@ -23,20 +22,17 @@ Tensor recorded(const Tensor& logits, const RowsCols& size, double denominator,
   Tensor loss = arena.empty({1}, logits.dtype());
   const Tensor slope = arena.empty(logits.shape(), logits.dtype());
   const Tensor row_loss = arena.empty({size.rows}, Dtype::kF64);
-  dispatch_cpu(logits, [&]<class T>(auto backend) {
+  dispatch(logits, [&]<class T>(auto backend) {
     double* rows = row_loss.data<double>();
     forward(backend, rows, slope.data<T>());
-    double sum = 0;
-    for (int64_t r = 0; r < size.rows; ++r) sum += rows[r];
-    loss.data<T>()[0] = static_cast<T>(sum / denominator);
+    kernels::sum_losses(backend, rows, size.rows, denominator, loss.data<T>());
   });
 
   logits.tape()->record("cross_entropy", {logits}, loss, [=](const Tensor& dy, Tape& tape) {
     const GradTarget dx = tape.target(logits);
-    dispatch_cpu(logits, [&]<class T>(auto backend) {
-      const double factor = static_cast<double>(dy.data<const T>()[0]) / denominator;
-      kernels::put_scaled(backend, slope.data<const T>(), static_cast<T>(factor), dx.grad.data<T>(),
-                          slope.numel(), dx.write);
+    dispatch(logits, [&]<class T>(auto backend) {
+      kernels::cross_entropy_backward(backend, slope.data<const T>(), dy.data<const T>(),
+                                      denominator, dx.grad.data<T>(), size, dx.write);
     });
   });
   return loss;
@@ -52,7 +48,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropy ki
         labels.shape());
   const RowsCols size = fold_rows(logits.shape());
   const int32_t* label = labels.data<const int32_t>();
-  for (int64_t r = 0; r < size.rows; ++r) {
+  const bool readable = labels.device() == Device::kCpu;
+  for (int64_t r = 0; readable && r < size.rows; ++r) {
     check(label[r] >= 0 && label[r] < size.cols, ErrorKind::kValue, "cross_entropy: label ",
           label[r], " of row ", r, " is outside the ", size.cols, " classes");
   }

@@ -3,6 +3,7 @@
 
 #include "engine/core/parallel.h"
 #include "engine/ops/cross_entropy_kernels.h"
+#include "engine/ops/pointwise_kernels.h"
 
 namespace engine::kernels {
 namespace {
@@ -96,5 +97,27 @@ template void cross_entropy_forward(Cpu, const float*, const int32_t*, double*, 
                                     CrossEntropy);
 template void cross_entropy_forward(Cpu, const double*, const int32_t*, double*, double*, RowsCols,
                                     CrossEntropy);
+
+template <class T>
+void sum_losses(Cpu, const double* row_loss, int64_t rows, double denominator, T* loss) {
+  double sum = 0;
+  for (int64_t r = 0; r < rows; ++r) sum += row_loss[r];
+  *loss = static_cast<T>(sum / denominator);
+}
+
+template void sum_losses(Cpu, const double*, int64_t, double, float*);
+template void sum_losses(Cpu, const double*, int64_t, double, double*);
+
+template <class T>
+void cross_entropy_backward(Cpu cpu, const T* slope, const T* dloss, double denominator, T* dlogits,
+                            RowsCols size, GradWrite write) {
+  const double factor = static_cast<double>(*dloss) / denominator;
+  put_scaled(cpu, slope, static_cast<T>(factor), dlogits, size.rows * size.cols, write);
+}
+
+template void cross_entropy_backward(Cpu, const float*, const float*, double, float*, RowsCols,
+                                     GradWrite);
+template void cross_entropy_backward(Cpu, const double*, const double*, double, double*, RowsCols,
+                                     GradWrite);
 
 }  // namespace engine::kernels

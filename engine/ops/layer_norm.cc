@@ -1,5 +1,6 @@
 #include "engine/ops/layer_norm.h"
 
+#include "engine/core/stored.h"
 #include "engine/ops/layer_norm_kernels.h"
 
 namespace engine {
@@ -16,21 +17,22 @@ Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, doub
 
   StepArena& arena = x.tape()->arena();
   Tensor y = arena.empty(x.shape(), x.dtype());
-  const Tensor stats = arena.empty({size.rows, 2}, x.dtype());
-  dispatch(x, [&]<class T>(auto backend) {
-    kernels::layer_norm_forward(backend, x.data<const T>(), scale.data<const T>(),
-                                bias.data<const T>(), y.data<T>(), stats.data<T>(), size, eps);
+  const Tensor stats = arena.empty({size.rows, 2}, wide_dtype(x.dtype()));
+  dispatch_stored(x, [&]<class T>(auto backend) {
+    kernels::layer_norm_forward(backend, x.data<const T>(), scale.data<const Wide<T>>(),
+                                bias.data<const Wide<T>>(), y.data<T>(), stats.data<Wide<T>>(),
+                                size, eps);
   });
 
   x.tape()->record("layer_norm", {x, scale, bias}, y, [=](const Tensor& dy, Tape& tape) {
-    dispatch(x, [&]<class T>(auto backend) {
+    dispatch_stored(x, [&]<class T>(auto backend) {
       kernels::LayerNormGrads<T> to;
       if (tape.wants_grad(scale) || tape.wants_grad(bias)) {
         // One pass gives both; the sum that nobody wants goes to memory nobody reads.
         const auto sums = [&](const Tensor& p) {
           return (tape.wants_grad(p) ? tape.target_zeroed(p)
                                      : tape.arena().empty(p.shape(), p.dtype()))
-              .template data<T>();
+              .template data<Wide<T>>();
         };
         to.dscale = sums(scale);
         to.dbias = sums(bias);
@@ -40,8 +42,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& scale, const Tensor& bias, doub
         to.dx = dx.grad.data<T>();
         to.write = dx.write;
       }
-      kernels::layer_norm_backward(backend, x.data<const T>(), scale.data<const T>(),
-                                   stats.data<const T>(), dy.data<const T>(), size, to);
+      kernels::layer_norm_backward(backend, x.data<const T>(), scale.data<const Wide<T>>(),
+                                   stats.data<const Wide<T>>(), dy.data<const T>(), size, to);
     });
   });
   return y;

@@ -8,8 +8,8 @@ namespace engine {
 //   y[r,c] = (x[r,c] - mean_r) * rstd_r * scale[c] + bias[c],  rstd_r = 1/sqrt(var_r + eps)
 // with the population variance of the row, computed around its mean (two passes).
 //
-//   x            (..., C)  f32 or f64, CPU or CUDA
-//   scale, bias  (C)
+//   x            (..., C)  f32 or f64, on CUDA also bf16
+//   scale, bias  (C)  of the same dtype; f32 beside bf16, as are mean and rstd
 //   returns      (..., C)
 //
 // Gradient, with n = (x - mean) * rstd and g = dy * scale:

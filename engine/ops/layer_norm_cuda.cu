@@ -23,30 +23,31 @@ __device__ T finish_stats(T mean, T var, double eps, int64_t row, T* stats) {
 
 template <class Layout, class T>
 __global__ void __launch_bounds__(Layout::kThreads)
-    forward_kernel(const T* x, const T* scale, const T* bias, T* y, T* stats, RowsCols size,
-                   double eps) {
+    forward_kernel(const T* x, const Wide<T>* scale, const Wide<T>* bias, T* y, Wide<T>* stats,
+                   RowsCols size, double eps) {
   using Packed = typename Layout::Packed;
+  using W = Wide<T>;
   const int64_t row = Layout::row();
   if (row >= size.rows) return;  // the whole team leaves together
   const int64_t base = row * size.cols;
-  const T share = T(1) / static_cast<T>(size.cols);
+  const W share = W(1) / static_cast<W>(size.cols);
 
   Packed in[Layout::kSteps];
-  T sum = 0;
+  W sum = 0;
   Layout::each(size.cols, [&](int step, int64_t c) {
     in[step] = Packed::load(x + base + c);
-    for (const T value : in[step].v) sum += value;
+    for (const W value : in[step].v) sum += value;
   });
-  const T mean = share * team_sum<Layout::kWarps>(sum);
-  T squares = 0;
+  const W mean = share * team_sum<Layout::kWarps>(sum);
+  W squares = 0;
   Layout::each(size.cols, [&](int step, int64_t) {
-    for (T& value : in[step].v) {
+    for (W& value : in[step].v) {
       value -= mean;
       squares += value * value;
     }
   });
-  const T var = share * team_sum<Layout::kWarps>(squares);
-  const T rstd = finish_stats(mean, var, eps, row, stats);
+  const W var = share * team_sum<Layout::kWarps>(squares);
+  const W rstd = finish_stats(mean, var, eps, row, stats);
   Layout::each(size.cols, [&](int step, int64_t c) {
     const Packed w = Packed::load(scale + c), b = Packed::load(bias + c);
     for (int i = 0; i < Layout::kVec; ++i) {
@@ -59,38 +60,41 @@ __global__ void __launch_bounds__(Layout::kThreads)
 // One block a row, read again in each pass.
 template <class T>
 __global__ void __launch_bounds__(kLongThreads)
-    long_forward_kernel(const T* x, const T* scale, const T* bias, T* y, T* stats, int64_t cols,
-                        double eps) {
+    long_forward_kernel(const T* x, const Wide<T>* scale, const Wide<T>* bias, T* y, Wide<T>* stats,
+                        int64_t cols, double eps) {
+  using W = Wide<T>;
   const int64_t row = blockIdx.x, base = row * cols;
-  const T share = T(1) / static_cast<T>(cols);
-  T sum = 0;
-  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) sum += x[base + c];
-  const T mean = share * team_sum<kBlockWarps>(sum);
-  T squares = 0;
+  const W share = W(1) / static_cast<W>(cols);
+  W sum = 0;
+  for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) sum += wide(x[base + c]);
+  const W mean = share * team_sum<kBlockWarps>(sum);
+  W squares = 0;
   for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
-    const T d = x[base + c] - mean;
+    const W d = wide(x[base + c]) - mean;
     squares += d * d;
   }
-  const T var = share * team_sum<kBlockWarps>(squares);
-  const T rstd = finish_stats(mean, var, eps, row, stats);
+  const W var = share * team_sum<kBlockWarps>(squares);
+  const W rstd = finish_stats(mean, var, eps, row, stats);
   for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
-    y[base + c] = (x[base + c] - mean) * rstd * scale[c] + bias[c];
+    const W norm = (wide(x[base + c]) - mean) * rstd;
+    Pack<W, 1>{norm * scale[c] + bias[c]}.store(y + base + c);
   }
 }
 
 template <class Layout, class T>
 __global__ void __launch_bounds__(Layout::kThreads)
-    backward_input_kernel(const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                          RowsCols size, bool add) {
+    backward_input_kernel(const T* x, const Wide<T>* scale, const Wide<T>* stats, const T* dy,
+                          T* dx, RowsCols size, bool add) {
   using Packed = typename Layout::Packed;
+  using W = Wide<T>;
   const int64_t row = Layout::row();
   if (row >= size.rows) return;
   const int64_t base = row * size.cols;
-  const T share = T(1) / static_cast<T>(size.cols);
-  const T mean = stats[2 * row], rstd = stats[2 * row + 1];
+  const W share = W(1) / static_cast<W>(size.cols);
+  const W mean = stats[2 * row], rstd = stats[2 * row + 1];
 
   Packed norm[Layout::kSteps], g[Layout::kSteps];
-  T sum_g = 0, sum_gn = 0;
+  W sum_g = 0, sum_gn = 0;
   Layout::each(size.cols, [&](int step, int64_t c) {
     norm[step] = Packed::load(x + base + c);
     g[step] = Packed::load(dy + base + c);
@@ -102,8 +106,8 @@ __global__ void __launch_bounds__(Layout::kThreads)
       sum_gn += g[step].v[i] * norm[step].v[i];
     }
   });
-  const T mean_g = share * team_sum<Layout::kWarps>(sum_g);
-  const T mean_gn = share * team_sum<Layout::kWarps>(sum_gn);
+  const W mean_g = share * team_sum<Layout::kWarps>(sum_g);
+  const W mean_gn = share * team_sum<Layout::kWarps>(sum_gn);
   Layout::each(size.cols, [&](int step, int64_t c) {
     for (int i = 0; i < Layout::kVec; ++i) {
       g[step].v[i] = rstd * (g[step].v[i] - mean_g - norm[step].v[i] * mean_gn);
@@ -114,23 +118,24 @@ __global__ void __launch_bounds__(Layout::kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kLongThreads)
-    long_backward_input_kernel(const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                               int64_t cols, bool add) {
+    long_backward_input_kernel(const T* x, const Wide<T>* scale, const Wide<T>* stats, const T* dy,
+                               T* dx, int64_t cols, bool add) {
+  using W = Wide<T>;
   const int64_t row = blockIdx.x, base = row * cols;
-  const T share = T(1) / static_cast<T>(cols);
-  const T mean = stats[2 * row], rstd = stats[2 * row + 1];
-  T sum_g = 0, sum_gn = 0;
+  const W share = W(1) / static_cast<W>(cols);
+  const W mean = stats[2 * row], rstd = stats[2 * row + 1];
+  W sum_g = 0, sum_gn = 0;
   for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
-    const T g = dy[base + c] * scale[c];
+    const W g = wide(dy[base + c]) * scale[c];
     sum_g += g;
-    sum_gn += g * ((x[base + c] - mean) * rstd);
+    sum_gn += g * ((wide(x[base + c]) - mean) * rstd);
   }
-  const T mean_g = share * team_sum<kBlockWarps>(sum_g);
-  const T mean_gn = share * team_sum<kBlockWarps>(sum_gn);
+  const W mean_g = share * team_sum<kBlockWarps>(sum_g);
+  const W mean_gn = share * team_sum<kBlockWarps>(sum_gn);
   for (int64_t c = threadIdx.x; c < cols; c += kLongThreads) {
-    const T norm = (x[base + c] - mean) * rstd;
-    const T g = rstd * (dy[base + c] * scale[c] - mean_g - norm * mean_gn);
-    dx[base + c] = add ? dx[base + c] + g : g;
+    const W norm = (wide(x[base + c]) - mean) * rstd;
+    const W g = rstd * (wide(dy[base + c]) * scale[c] - mean_g - norm * mean_gn);
+    Pack<W, 1>{g}.put(dx + base + c, add);
   }
 }
 
@@ -139,28 +144,36 @@ __global__ void __launch_bounds__(kLongThreads)
 constexpr int64_t kChunks = 128;
 constexpr int kSumWarps = 8;
 
-// partial: (kChunks, dscale | dbias, cols).
-template <class T>
+// partial: (kChunks, dscale | dbias, cols). A lane has kVec neighbouring columns: of bf16 two,
+// which are 4 bytes, as of f32 one.
+template <int kVec, class T>
 __global__ void __launch_bounds__(kWarp* kSumWarps)
-    partial_sums_kernel(const T* x, const T* stats, const T* dy, T* partial, RowsCols size) {
-  __shared__ T sums[2][kSumWarps][kWarp];
-  const int64_t c = int64_t{blockIdx.x} * kWarp + threadIdx.x, chunk = blockIdx.y;
-  T ds = 0, db = 0;
+    partial_sums_kernel(const T* x, const Wide<T>* stats, const T* dy, Wide<T>* partial,
+                        RowsCols size) {
+  using Packed = Pack<Wide<T>, kVec>;
+  __shared__ Packed sums[2][kSumWarps][kWarp];
+  const int64_t c = (int64_t{blockIdx.x} * kWarp + threadIdx.x) * kVec, chunk = blockIdx.y;
+  Packed ds{}, db{};
   if (c < size.cols) {
     const int64_t end = size.rows * (chunk + 1) / kChunks;
     for (int64_t r = size.rows * chunk / kChunks + threadIdx.y; r < end; r += kSumWarps) {
-      const T g = dy[r * size.cols + c];
-      ds += g * ((x[r * size.cols + c] - stats[2 * r]) * stats[2 * r + 1]);
-      db += g;
+      const Packed g = Packed::load(dy + r * size.cols + c);
+      const Packed in = Packed::load(x + r * size.cols + c);
+      for (int i = 0; i < kVec; ++i) {
+        ds.v[i] += g.v[i] * ((in.v[i] - stats[2 * r]) * stats[2 * r + 1]);
+        db.v[i] += g.v[i];
+      }
     }
   }
   sums[0][threadIdx.y][threadIdx.x] = ds;
   sums[1][threadIdx.y][threadIdx.x] = db;
   __syncthreads();
   if (threadIdx.y >= 2 || c >= size.cols) return;  // warp 0 adds up dscale, warp 1 dbias
-  T total = 0;
-  for (int w = 0; w < kSumWarps; ++w) total += sums[threadIdx.y][w][threadIdx.x];
-  partial[(chunk * 2 + threadIdx.y) * size.cols + c] = total;
+  Packed total{};
+  for (int w = 0; w < kSumWarps; ++w) {
+    for (int i = 0; i < kVec; ++i) total.v[i] += sums[threadIdx.y][w][threadIdx.x].v[i];
+  }
+  total.store(partial + (chunk * 2 + threadIdx.y) * size.cols + c);
 }
 
 // One thread a column; blockIdx.y: dscale, dbias.
@@ -180,60 +193,61 @@ __global__ void add_partials_kernel(const T* partial, T* dscale, T* dbias, int64
 }  // namespace
 
 template <class T>
-void layer_norm_forward(Cuda on, const T* x, const T* scale, const T* bias, T* y, T* stats,
-                        RowsCols size, double eps) {
+void layer_norm_forward(Cuda on, const T* x, const Wide<T>* scale, const Wide<T>* bias, T* y,
+                        Wide<T>* stats, RowsCols size, double eps) {
   if (size.rows == 0) return;  // a grid of 0 blocks is a launch error
-  const bool packed = packable<T>(size.cols, x, scale, bias, y);
-  const bool done = with_row_layout<T>(size.cols, packed, [&]<class Layout>() {
-    forward_kernel<Layout><<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(
-        x, scale, bias, y, stats, size, eps);
-    check_cuda(cudaGetLastError());
+  const bool packed = packable<Wide<T>>(size.cols, x, scale, bias, y);
+  const bool done = with_row_layout<Wide<T>>(size.cols, packed, [&]<class Layout>() {
+    launch(on, Layout::grid(size.rows), Layout::block(), forward_kernel<Layout, T>, x, scale, bias,
+           y, stats, size, eps);
   });
   if (done) return;
-  long_forward_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(
-      x, scale, bias, y, stats, size.cols, eps);
-  check_cuda(cudaGetLastError());
+  launch(on, blocks_for(size.rows, 1), kLongThreads, long_forward_kernel<T>, x, scale, bias, y,
+         stats, size.cols, eps);
 }
 
 namespace {
 
 template <class T>
-void backward_input(Cuda on, const T* x, const T* scale, const T* stats, const T* dy, T* dx,
-                    RowsCols size, GradWrite write) {
+void backward_input(Cuda on, const T* x, const Wide<T>* scale, const Wide<T>* stats, const T* dy,
+                    T* dx, RowsCols size, GradWrite write) {
   if (size.rows == 0) return;
   const bool add = write == GradWrite::kAccumulate;
-  const bool packed = packable<T>(size.cols, x, scale, dy, dx);
-  const bool done = with_row_layout<T>(size.cols, packed, [&]<class Layout>() {
-    backward_input_kernel<Layout><<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(
-        x, scale, stats, dy, dx, size, add);
-    check_cuda(cudaGetLastError());
+  const bool packed = packable<Wide<T>>(size.cols, x, scale, dy, dx);
+  const bool done = with_row_layout<Wide<T>>(size.cols, packed, [&]<class Layout>() {
+    launch(on, Layout::grid(size.rows), Layout::block(), backward_input_kernel<Layout, T>, x, scale,
+           stats, dy, dx, size, add);
   });
   if (done) return;
-  long_backward_input_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(
-      x, scale, stats, dy, dx, size.cols, add);
-  check_cuda(cudaGetLastError());
+  launch(on, blocks_for(size.rows, 1), kLongThreads, long_backward_input_kernel<T>, x, scale, stats,
+         dy, dx, size.cols, add);
 }
 
 template <class T>
-void backward_params(Cuda on, const T* x, const T* stats, const T* dy, T* dscale, T* dbias,
-                     RowsCols size) {
+void backward_params(Cuda on, const T* x, const Wide<T>* stats, const T* dy, Wide<T>* dscale,
+                     Wide<T>* dbias, RowsCols size) {
+  using W = Wide<T>;
   if (size.rows == 0) return;
-  const int64_t bytes = kChunks * 2 * size.cols * static_cast<int64_t>(sizeof(T));
-  T* partial = static_cast<T*>(cuda_workspace(bytes));
-  const dim3 cuts(blocks_for(size.cols, kWarp), static_cast<unsigned>(kChunks));
-  partial_sums_kernel<<<cuts, dim3(kWarp, kSumWarps), 0, on.stream>>>(x, stats, dy, partial, size);
-  check_cuda(cudaGetLastError());
+  const int64_t bytes = kChunks * 2 * size.cols * static_cast<int64_t>(sizeof(W));
+  W* partial = static_cast<W*>(cuda_workspace(bytes));
+  const auto sum_chunks = [&]<int kVec>() {
+    const dim3 cuts(blocks_for(size.cols, kWarp * kVec), static_cast<unsigned>(kChunks));
+    launch(on, cuts, dim3(kWarp, kSumWarps), partial_sums_kernel<kVec, T>, x, stats, dy, partial,
+           size);
+  };
+  constexpr int kPair = static_cast<int>(sizeof(W) / sizeof(T));
+  packable<W>(size.cols, x, dy) ? sum_chunks.template operator()<kPair>()
+                                : sum_chunks.template operator()<1>();
   constexpr int kThreads = 64;  // few columns: small blocks reach more multiprocessors
-  add_partials_kernel<<<dim3(blocks_for(size.cols, kThreads), 2), kThreads, 0, on.stream>>>(
-      partial, dscale, dbias, size.cols);
-  check_cuda(cudaGetLastError());
+  launch(on, dim3(blocks_for(size.cols, kThreads), 2), kThreads, add_partials_kernel<W>, partial,
+         dscale, dbias, size.cols);
 }
 
 }  // namespace
 
 template <class T>
-void layer_norm_backward(Cuda on, const T* x, const T* scale, const T* stats, const T* dy,
-                         RowsCols size, const LayerNormGrads<T>& to) {
+void layer_norm_backward(Cuda on, const T* x, const Wide<T>* scale, const Wide<T>* stats,
+                         const T* dy, RowsCols size, const LayerNormGrads<T>& to) {
   if (to.dscale != nullptr) backward_params(on, x, stats, dy, to.dscale, to.dbias, size);
   if (to.dx != nullptr) backward_input(on, x, scale, stats, dy, to.dx, size, to.write);
 }
@@ -242,9 +256,13 @@ template void layer_norm_forward(Cuda, const float*, const float*, const float*,
                                  RowsCols, double);
 template void layer_norm_forward(Cuda, const double*, const double*, const double*, double*,
                                  double*, RowsCols, double);
+template void layer_norm_forward(Cuda, const bf16*, const float*, const float*, bf16*, float*,
+                                 RowsCols, double);
 template void layer_norm_backward(Cuda, const float*, const float*, const float*, const float*,
                                   RowsCols, const LayerNormGrads<float>&);
 template void layer_norm_backward(Cuda, const double*, const double*, const double*, const double*,
                                   RowsCols, const LayerNormGrads<double>&);
+template void layer_norm_backward(Cuda, const bf16*, const float*, const float*, const bf16*,
+                                  RowsCols, const LayerNormGrads<bf16>&);
 
 }  // namespace engine::kernels

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "engine/core/stored.h"
 #include "engine/gemm/gemm.h"
+#include "engine/ops/cast_kernels.h"
 #include "engine/ops/linear_kernels.h"
 #include "engine/ops/residual.h"
 
@@ -15,7 +17,7 @@ using kernels::Trans;
 void check_operands(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const LinearOptions& options, const Shape& out, bool grouped) {
   check(x.tape() != nullptr, ErrorKind::kValue, op, ": input is not on a tape");
-  check_precision(op, x, options.precision);
+  check_product(op, x, options.precision);
   check(!(options.gelu && options.residual != nullptr), ErrorKind::kValue, op,
         ": gelu and residual cannot be combined");
   const Shape bias_shape =
@@ -26,10 +28,22 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight, const
         ": expected a residual of ", out);
 }
 
+// The weight as the products read it: beside activations stored in bf16 rounded to bf16, once for
+// the products of forward and backward.
+Tensor operand_of(const Tensor& weight, const Tensor& x) {
+  if (x.dtype() != Dtype::kBF16) return weight;
+  const Tensor rounded = x.tape()->arena().empty(weight.shape(), Dtype::kBF16);
+  if constexpr (kCudaEnabled) {
+    kernels::put_cast(cuda_backend(), weight.data<const float>(), rounded.data<bf16>(),
+                      weight.numel(), GradWrite::kOverwrite);
+  }
+  return rounded;
+}
+
 template <class T>
 Epilogue<T> epilogue_of(const Tensor& bias, const LinearOptions& options, const Tensor& y) {
   Epilogue<T> e;
-  if (bias.defined()) e.bias = bias.data<const T>();
+  if (bias.defined()) e.bias = bias.data<const Wide<T>>();
   if (options.residual != nullptr) e.residual = options.residual->data<const T>();
   if (options.gelu) e.activated = y.data<T>();
   e.form = options.form;
@@ -40,7 +54,7 @@ Epilogue<T> epilogue_of(const Tensor& bias, const LinearOptions& options, const 
 Tensor through_gelu(const Tensor& dy, const Tensor& z, const LinearOptions& options, Tape& tape) {
   if (!options.gelu) return dy;
   const Tensor dz = tape.scratch_like(dy);
-  dispatch_cpu(dy, [&]<class T>(auto backend) {
+  dispatch_stored(dy, [&]<class T>(auto backend) {
     kernels::gelu_backward(backend, z.data<const T>(), dy.data<const T>(), dz.data<T>(), dy.numel(),
                            options.form);
   });
@@ -62,9 +76,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   StepArena& arena = x.tape()->arena();
   Tensor y = arena.empty(out, x.dtype());
   const Tensor z = options.gelu ? arena.empty(out, x.dtype()) : y;
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  const Tensor w = operand_of(weight, x);
+  dispatch_stored(x, [&]<class T>(auto backend) {
     kernels::gemm<T>(backend, Trans::kNo, Trans::kNo, {rows.rows, n, k}, x.data<const T>(), k,
-                     weight.data<const T>(), n, z.data<T>(), n, GradWrite::kOverwrite,
+                     w.data<const T>(), n, z.data<T>(), n, GradWrite::kOverwrite,
                      epilogue_of<T>(bias, options, y), options.precision);
   });
 
@@ -73,23 +88,21 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   saved.residual = nullptr;  // the caller's tensor: kept by value above
   x.tape()->record("linear", {x, weight, bias, residual}, y, [=](const Tensor& dy, Tape& tape) {
     const Tensor dz = through_gelu(dy, z, saved, tape);
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch_stored(x, [&]<class T>(auto backend) {
       const T* g = dz.data<const T>();
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
         kernels::gemm<T>(backend, Trans::kYes, Trans::kNo, {k, n, rows.rows}, x.data<const T>(), k,
-                         g, n, dw.grad.data<T>(), n, dw.write, {}, saved.precision);
+                         g, n, dw.grad.data<Wide<T>>(), n, dw.write, {}, saved.precision);
       }
       if (bias.defined() && tape.wants_grad(bias)) {
-        const int32_t offset[2] = {0, static_cast<int32_t>(rows.rows)};
-        kernels::add_column_sums(backend, g, offset, 1, {rows.rows, n},
-                                 tape.target_zeroed(bias).template data<T>());
+        kernels::add_column_sums(backend, g, nullptr, 1, {rows.rows, n},
+                                 tape.target_zeroed(bias).template data<Wide<T>>());
       }
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
         kernels::gemm<T>(backend, Trans::kNo, Trans::kYes, {rows.rows, k, n}, g, n,
-                         weight.data<const T>(), n, dx.grad.data<T>(), k, dx.write, {},
-                         saved.precision);
+                         w.data<const T>(), n, dx.grad.data<T>(), k, dx.write, {}, saved.precision);
       }
     });
     give_residual(residual, dy, tape);
@@ -107,39 +120,42 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   check_operands("grouped_linear", x, weight, bias, options, {s, n}, true);
   check(options.residual == nullptr, ErrorKind::kValue, "grouped_linear: no residual here");
   const int32_t* offsets = offset.data<const int32_t>();
-  check(offset.shape() == Shape{e + 1} && offsets[0] == 0 && offsets[e] == s, ErrorKind::kShape,
-        "grouped_linear: expected offset (E+1) from 0 to ", s, ", got ", offset.shape());
-  check(std::is_sorted(offsets, offsets + e + 1), ErrorKind::kValue,
+  const bool readable = x.device() == Device::kCpu;  // by the host
+  check(offset.shape() == Shape{e + 1} && offset.device() == x.device() &&
+            (!readable || (offsets[0] == 0 && offsets[e] == s)),
+        ErrorKind::kShape, "grouped_linear: expected offset (E+1) from 0 to ", s, ", got ",
+        offset.shape());
+  check(!readable || std::is_sorted(offsets, offsets + e + 1), ErrorKind::kValue,
         "grouped_linear: the offsets go down");
 
   StepArena& arena = x.tape()->arena();
   Tensor y = arena.empty({s, n}, x.dtype());
   const Tensor z = options.gelu ? arena.empty({s, n}, x.dtype()) : y;
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  const Tensor w = operand_of(weight, x);
+  dispatch_stored(x, [&]<class T>(auto backend) {
     kernels::grouped_gemm<T>(backend, Trans::kNo, offsets, e, {s, n, k}, x.data<const T>(),
-                             weight.data<const T>(), z.data<T>(), GradWrite::kOverwrite,
+                             w.data<const T>(), z.data<T>(), GradWrite::kOverwrite,
                              epilogue_of<T>(bias, options, y), options.precision);
   });
 
   const LinearOptions saved = options;
   x.tape()->record("grouped_linear", {x, weight, bias}, y, [=](const Tensor& dy, Tape& tape) {
     const Tensor dz = through_gelu(dy, z, saved, tape);
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch_stored(x, [&]<class T>(auto backend) {
       const T* g = dz.data<const T>();
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
         kernels::grouped_gemm_transposed<T>(backend, offsets, e, {k, n, s}, x.data<const T>(), g,
-                                            dw.grad.data<T>(), dw.write, saved.precision);
+                                            dw.grad.data<Wide<T>>(), dw.write, saved.precision);
       }
       if (bias.defined() && tape.wants_grad(bias)) {
         kernels::add_column_sums(backend, g, offsets, e, {s, n},
-                                 tape.target_zeroed(bias).template data<T>());
+                                 tape.target_zeroed(bias).template data<Wide<T>>());
       }
       if (tape.wants_grad(x)) {
         const GradTarget dx = tape.target(x);
-        kernels::grouped_gemm<T>(backend, Trans::kYes, offsets, e, {s, k, n}, g,
-                                 weight.data<const T>(), dx.grad.data<T>(), dx.write, {},
-                                 saved.precision);
+        kernels::grouped_gemm<T>(backend, Trans::kYes, offsets, e, {s, k, n}, g, w.data<const T>(),
+                                 dx.grad.data<T>(), dx.write, {}, saved.precision);
       }
     });
   });

@@ -16,7 +16,8 @@ struct LinearOptions {
 
 // y = x W + bias (+ residual), or gelu(x W + bias), in one pass over memory.
 //
-//   x         (..., K)  f32 or f64
+//   x         (..., K)  f32, f64, or on CUDA bf16, where the precision must be kBf16; the residual
+//                       and what is returned have x's type, weight and bias are f32 beside bf16
 //   weight    (K, N)
 //   bias      (N), or undefined for none
 //   residual  (..., N)
@@ -28,8 +29,12 @@ struct LinearOptions {
 // the sums, the bias, GELU, the residual and dbias do not. A row's bits do not depend on its
 // neighbours (gemm.h).
 //
+// Stored in bf16: y, z, dz and dx are bf16, dW and dbias f32. The weight is rounded once, into the
+// arena, and read there by forward and backward; gemm.h says where else a sum may be rounded.
+//
 // Throws Error(kShape) when sizes do not fit, Error(kValue) if x is not on a tape or gelu and
-// residual are asked for together, Error(kDtype) for f64 in bf16.
+// residual are asked for together, Error(kDtype) for f64 in bf16 and for tensors stored in bf16 on
+// the CPU or with another precision.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const LinearOptions& options = {});
 
@@ -37,7 +42,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
 //
 //   x       (S, K)
 //   weight  (E, K, N), bias (E, N)
-//   offset  (E+1) i32, offset[0] = 0, offset[E] = S, not decreasing
+//   offset  (E+1) i32, offset[0] = 0, offset[E] = S, not decreasing. On CUDA, where only the device
+//           reads it, offset[E] <= S: rows of no expert are zeros, forward and in dx
 //   returns (S, N)
 //
 // An expert without rows gets zero gradients. The residual option is not offered here.

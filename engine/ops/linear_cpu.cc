@@ -24,6 +24,8 @@ template <class T>
 void add_column_sums(Cpu, const T* x, const int32_t* offset, int64_t groups, RowsCols size,
                      T* sums) {
   const int64_t cols = size.cols;
+  const int32_t all[2] = {0, static_cast<int32_t>(size.rows)};
+  if (offset == nullptr) offset = all;
   // The chunks of a group depend on its own rows only.
   const int64_t chunks = groups == 1 ? kReduceChunks : 4;
   T* partial = workspace<T>(0, groups * chunks * cols);

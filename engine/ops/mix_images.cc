@@ -1,5 +1,6 @@
 #include "engine/ops/mix_images.h"
 
+#include "engine/core/device_memory.h"
 #include "engine/ops/mix_images_kernels.h"
 
 namespace engine {
@@ -31,8 +32,11 @@ Tensor mix_images(const Tensor& x, std::span<const ImageMix> mixes, int64_t begi
     check_mix(mixes[n], n, shape);
   }
   Tensor y = x.tape()->arena().empty({end - begin, shape[1], shape[2], shape[3]}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
-    kernels::mix_images(backend, x.data<const T>(), mixes.data(), y.data<T>(), begin, end,
+  const auto* drawn = static_cast<const ImageMix*>(
+      to_device(x.tape()->arena(), mixes.data() + begin,
+                (end - begin) * static_cast<int64_t>(sizeof(ImageMix))));
+  dispatch(x, [&]<class T>(auto backend) {
+    kernels::mix_images(backend, x.data<const T>(), drawn, y.data<T>(), begin, end,
                         {shape[1], shape[2], shape[3]});
   });
   x.tape()->record("mix_images", {x}, y, [](const Tensor&, Tape&) {});

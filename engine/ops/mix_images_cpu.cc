@@ -31,7 +31,7 @@ void mix_images(Cpu, const T* x, const ImageMix* mixes, T* y, int64_t begin, int
   const int64_t image = size.numel();
   parallel_for(end - begin, rows_per_grain(image), [=](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      const ImageMix& mix = mixes[begin + i];
+      const ImageMix& mix = mixes[i];
       mix_one(x + (begin + i) * image, x + mix.partner * image, mix, y + i * image, size);
     }
   });

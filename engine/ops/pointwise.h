@@ -4,7 +4,8 @@
 
 namespace engine {
 
-// One family of element-by-element ops; all tensors (any shape), f32 or f64.
+// One family of element-by-element ops; all tensors (any shape), f32 or f64, on
+// CUDA also bf16: computed in f32 and rounded.
 // Throws Error(kShape) when shapes differ, Error(kValue) if the first is not on a tape.
 
 // y = x + other. Gradient: dy to each that wants one.
@@ -13,7 +14,8 @@ Tensor add(const Tensor& x, const Tensor& other);
 // y = factor * x. Gradient: factor * dy.
 Tensor scale(const Tensor& x, double factor);
 
-// y = x * other. Gradient: dx = dy * other, dother = dy * x.
+// y = x * other. Gradient: dx = dy * other, dother = dy * x. `other` is f32 where x is bf16, as is
+// dother.
 Tensor multiply(const Tensor& x, const Tensor& other);
 
 // y = max(x, 0), NaN for NaN. Gradient: dy where y > 0, else 0 (also at 0). Saves y.
@@ -24,7 +26,7 @@ Tensor tanh(const Tensor& x);
 
 // y = x rounded to the nearest bf16, ties to even, kept in x's dtype: what a bf16 buffer does to
 // numbers that pass through it. Gradient: dy rounded in the same way, as of a cast there and
-// back. An f64 is first rounded to f32.
+// back. An f64 is first rounded to f32. A tensor stored in bf16 is returned as it is.
 Tensor round_bf16(const Tensor& x);
 
 // The same elements under another shape of equal count, without a copy. Gradient: dy

@@ -31,13 +31,13 @@ Tensor max_pool2d(const Tensor& x, const PoolOptions& options) {
   const kernels::PoolSize size = size_of("max_pool2d", x, options);
   Tensor y = empty_output(x, size, x.dtype());
   const Tensor winner = empty_output(x, size, Dtype::kU8);
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     kernels::max_pool_forward(backend, x.data<const T>(), y.data<T>(), winner.data<uint8_t>(),
                               size);
   });
   x.tape()->record("max_pool2d", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const Tensor dx = tape.target_zeroed(x);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch(dy, [&]<class T>(auto backend) {
       kernels::max_pool_backward(backend, dy.data<const T>(), winner.data<const uint8_t>(),
                                  dx.data<T>(), size);
     });
@@ -48,12 +48,12 @@ Tensor max_pool2d(const Tensor& x, const PoolOptions& options) {
 Tensor average_pool2d(const Tensor& x, const PoolOptions& options) {
   const kernels::PoolSize size = size_of("average_pool2d", x, options);
   Tensor y = empty_output(x, size, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     kernels::average_pool_forward(backend, x.data<const T>(), y.data<T>(), size);
   });
   x.tape()->record("average_pool2d", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const Tensor dx = tape.target_zeroed(x);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch(dy, [&]<class T>(auto backend) {
       kernels::average_pool_backward(backend, dy.data<const T>(), dx.data<T>(), size);
     });
   });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/core/stored.h"
 #include "engine/core/tape.h"
 #include "engine/ops/linear_kernels.h"
 
@@ -10,7 +11,7 @@ namespace engine {
 inline void give_residual(const Tensor& residual, const Tensor& g, Tape& tape) {
   if (!residual.defined() || !tape.wants_grad(residual) || tape.pass_grad(residual, g)) return;
   const Tensor dresidual = tape.target_zeroed(residual);
-  dispatch_cpu(g, [&]<class T>(auto backend) {
+  dispatch_stored(g, [&]<class T>(auto backend) {
     kernels::add_into(backend, g.data<const T>(), dresidual.data<T>(), g.numel());
   });
 }

@@ -1,6 +1,7 @@
 #include "engine/ops/rows.h"
 
-#include "engine/ops/linear_kernels.h"
+#include "engine/core/stored.h"
+#include "engine/ops/pointwise_kernels.h"
 #include "engine/ops/rows_kernels.h"
 
 namespace engine {
@@ -22,13 +23,13 @@ Tensor gather_rows(const Tensor& x, const RowMap& map) {
   check(size.items == x.shape()[0], ErrorKind::kShape, "gather_rows: ", x.shape()[0],
         " rows for a plan of ", size.items, " items");
   Tensor xs = x.tape()->arena().empty({size.slots, size.width}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch_stored(x, [&]<class T>(auto backend) {
     kernels::gather_rows_forward(backend, x.data<const T>(),
                                  map.choice_of_slot.data<const int32_t>(), xs.data<T>(), size);
   });
   x.tape()->record("gather_rows", {x}, xs, [=](const Tensor& dxs, Tape& tape) {
     const GradTarget dx = tape.target(x);
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch_stored(x, [&]<class T>(auto backend) {
       kernels::gather_rows_backward(backend, dxs.data<const T>(), map.slot_of.data<const int32_t>(),
                                     dx.grad.data<T>(), size, dx.write);
     });
@@ -48,28 +49,29 @@ Tensor combine_rows(const Tensor& ys, const Tensor& weight, const RowMap& map,
         ErrorKind::kShape, "combine_rows: ys ", ys.shape(), ", weight ", weight.shape(),
         " and residual ", add.shape(), " do not fit a plan of ", map.slot_of.shape());
   Tensor y = ys.tape()->arena().empty({size.items, size.width}, ys.dtype());
-  dispatch_cpu(ys, [&]<class T>(auto backend) {
-    kernels::combine_rows_forward(backend, ys.data<const T>(), weight.data<const T>(),
+  dispatch_stored(ys, [&]<class T>(auto backend) {
+    kernels::combine_rows_forward(backend, ys.data<const T>(), weight.data<const Wide<T>>(),
                                   map.slot_of.data<const int32_t>(),
                                   add.defined() ? add.data<const T>() : nullptr, y.data<T>(), size);
   });
   ys.tape()->record("combine_rows", {ys, weight, add}, y, [=](const Tensor& dy, Tape& tape) {
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch_stored(dy, [&]<class T>(auto backend) {
       const T* g = dy.data<const T>();
       if (tape.wants_grad(weight)) {
         const GradTarget d = tape.target(weight);
         kernels::combine_rows_backward_weight(backend, ys.data<const T>(), g,
-                                              map.slot_of.data<const int32_t>(), d.grad.data<T>(),
-                                              size, d.write);
+                                              map.slot_of.data<const int32_t>(),
+                                              d.grad.data<Wide<T>>(), size, d.write);
       }
       if (tape.wants_grad(ys)) {
         const GradTarget d = tape.target(ys);
-        kernels::combine_rows_backward_slots(backend, weight.data<const T>(), g,
+        kernels::combine_rows_backward_slots(backend, weight.data<const Wide<T>>(), g,
                                              map.choice_of_slot.data<const int32_t>(),
                                              d.grad.data<T>(), size, d.write);
       }
       if (add.defined() && tape.wants_grad(add) && !tape.pass_grad(add, dy)) {
-        kernels::add_into(backend, g, tape.target_zeroed(add).template data<T>(), dy.numel());
+        kernels::put_scaled(backend, g, Wide<T>(1), tape.target_zeroed(add).template data<T>(),
+                            dy.numel(), GradWrite::kAccumulate);
       }
     });
   });

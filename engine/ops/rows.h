@@ -13,7 +13,7 @@ struct RowMap {
 
 // Gathers the items' rows into slots:  xs[s] = x[choice_of_slot[s] / K].
 //
-//   x        (N, D)  f32 or f64
+//   x        (N, D)  f32 or f64, on CUDA also bf16
 //   returns  (S, D)
 //
 // Gradient, again a gather:  dx[i] = sum_j dxs[slot_of[i,j]], in the order of j.
@@ -23,9 +23,9 @@ Tensor gather_rows(const Tensor& x, const RowMap& map);
 // Adds the slots' rows up again, weighted:
 //   y[i] = residual[i] + sum_j weight[i,j] * ys[slot_of[i,j]], over the choices with a slot
 //
-//   ys        (S, D)
-//   weight    (N, K)
-//   residual  (N, D) or null
+//   ys        (S, D)  f32 or f64, on CUDA also bf16
+//   weight    (N, K)  of the same dtype; f32 beside bf16, and so is dweight
+//   residual  (N, D) or null, of the dtype of ys
 //   returns   (N, D)
 //
 // Gradient, gathers too:  dys[s] = weight[choice_of_slot[s]] * dy[choice_of_slot[s] / K],

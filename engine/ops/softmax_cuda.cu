@@ -101,13 +101,10 @@ void softmax_forward(Cuda on, const T* x, T* y, RowsCols size) {
   if (size.rows == 0) return;  // a grid of 0 blocks is a launch error
   const bool done =
       with_row_layout<T>(size.cols, packable<T>(size.cols, x, y), [&]<class Layout>() {
-        forward_kernel<Layout>
-            <<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(x, y, size);
-        check_cuda(cudaGetLastError());
+        launch(on, Layout::grid(size.rows), Layout::block(), forward_kernel<Layout, T>, x, y, size);
       });
   if (done) return;
-  long_forward_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(x, y, size.cols);
-  check_cuda(cudaGetLastError());
+  launch(on, blocks_for(size.rows, 1), kLongThreads, long_forward_kernel<T>, x, y, size.cols);
 }
 
 template <class T>
@@ -115,14 +112,12 @@ void softmax_backward(Cuda on, const T* y, const T* dy, T* dx, RowsCols size, Gr
   if (size.rows == 0) return;
   const bool add = write == GradWrite::kAccumulate, packed = packable<T>(size.cols, y, dy, dx);
   const bool done = with_row_layout<T>(size.cols, packed, [&]<class Layout>() {
-    backward_kernel<Layout>
-        <<<Layout::grid(size.rows), Layout::block(), 0, on.stream>>>(y, dy, dx, size, add);
-    check_cuda(cudaGetLastError());
+    launch(on, Layout::grid(size.rows), Layout::block(), backward_kernel<Layout, T>, y, dy, dx,
+           size, add);
   });
   if (done) return;
-  long_backward_kernel<<<blocks_for(size.rows, 1), kLongThreads, 0, on.stream>>>(y, dy, dx,
-                                                                                 size.cols, add);
-  check_cuda(cudaGetLastError());
+  launch(on, blocks_for(size.rows, 1), kLongThreads, long_backward_kernel<T>, y, dy, dx, size.cols,
+         add);
 }
 
 template void softmax_forward(Cuda, const float*, float*, RowsCols);

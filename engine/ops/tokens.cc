@@ -1,5 +1,6 @@
 #include "engine/ops/tokens.h"
 
+#include "engine/core/stored.h"
 #include "engine/ops/tokens_kernels.h"
 
 namespace engine {
@@ -21,12 +22,12 @@ Tensor patchify(const Tensor& images, int64_t patch) {
   const kernels::PatchSize size{s[0], s[1], s[2], s[3], patch};
   const int64_t patches = (s[2] / patch) * (s[3] / patch);
   Tensor y = images.tape()->arena().empty({s[0], patches, patch * patch * s[1]}, images.dtype());
-  dispatch_cpu(images, [&]<class T>(auto backend) {
+  dispatch(images, [&]<class T>(auto backend) {
     kernels::patchify_forward(backend, images.data<const T>(), y.data<T>(), size);
   });
   images.tape()->record("patchify", {images}, y, [=](const Tensor& dy, Tape& tape) {
     const GradTarget dx = tape.target(images);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch(dy, [&]<class T>(auto backend) {
       kernels::patchify_backward(backend, dy.data<const T>(), dx.grad.data<T>(), size, dx.write);
     });
   });
@@ -43,22 +44,22 @@ Tensor embed_tokens(const Tensor& patches, const Tensor& class_token, const Tens
         ") and class token (", size.width, "), got ", position.shape(), " and ",
         class_token.shape());
   Tensor y = patches.tape()->arena().empty({size.batch, size.tokens, size.width}, patches.dtype());
-  dispatch_cpu(patches, [&]<class T>(auto backend) {
+  dispatch_stored(patches, [&]<class T>(auto backend) {
     kernels::embed_tokens_forward(backend, patches.data<const T>(),
-                                  skip != 0 ? class_token.data<const T>() : nullptr,
-                                  position.data<const T>(), y.data<T>(), size);
+                                  skip != 0 ? class_token.data<const Wide<T>>() : nullptr,
+                                  position.data<const Wide<T>>(), y.data<T>(), size);
   });
   patches.tape()->record(
       "embed_tokens", {patches, class_token, position}, y, [=](const Tensor& dy, Tape& tape) {
-        dispatch_cpu(dy, [&]<class T>(auto backend) {
+        dispatch_stored(dy, [&]<class T>(auto backend) {
           const T* g = dy.data<const T>();
           if (tape.wants_grad(position)) {
             kernels::embed_tokens_backward_position(
-                backend, g, tape.target_zeroed(position).template data<T>(), size);
+                backend, g, tape.target_zeroed(position).template data<Wide<T>>(), size);
           }
           if (skip != 0 && tape.wants_grad(class_token)) {
             kernels::embed_tokens_backward_class(
-                backend, g, tape.target_zeroed(class_token).template data<T>(), size);
+                backend, g, tape.target_zeroed(class_token).template data<Wide<T>>(), size);
           }
           if (tape.wants_grad(patches)) {
             const GradTarget dx = tape.target(patches);
@@ -75,12 +76,12 @@ Tensor select_token(const Tensor& x, int64_t token) {
   check(token >= 0 && token < size.tokens, ErrorKind::kShape, "select_token: token ", token, " of ",
         x.shape());
   Tensor y = x.tape()->arena().empty({size.batch, size.width}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch_stored(x, [&]<class T>(auto backend) {
     kernels::select_token_forward(backend, x.data<const T>(), y.data<T>(), size, token);
   });
   x.tape()->record("select_token", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const Tensor dx = tape.target_zeroed(x);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch_stored(dy, [&]<class T>(auto backend) {
       kernels::select_token_backward(backend, dy.data<const T>(), dx.data<T>(), size, token);
     });
   });
@@ -91,12 +92,12 @@ Tensor mean_tokens(const Tensor& x) {
   const kernels::TokenSize size = token_size("mean_tokens", x);
   check(size.tokens > 0, ErrorKind::kShape, "mean_tokens: no tokens in ", x.shape());
   Tensor y = x.tape()->arena().empty({size.batch, size.width}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch_stored(x, [&]<class T>(auto backend) {
     kernels::mean_tokens_forward(backend, x.data<const T>(), y.data<T>(), size);
   });
   x.tape()->record("mean_tokens", {x}, y, [=](const Tensor& dy, Tape& tape) {
     const GradTarget dx = tape.target(x);
-    dispatch_cpu(dy, [&]<class T>(auto backend) {
+    dispatch_stored(dy, [&]<class T>(auto backend) {
       kernels::mean_tokens_backward(backend, dy.data<const T>(), dx.grad.data<T>(), size, dx.write);
     });
   });

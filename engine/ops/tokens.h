@@ -20,8 +20,8 @@ Tensor patchify(const Tensor& images, int64_t patch);
 //   y[b,0] = class_token + position[0],  y[b,1+p] = patches[b,p] + position[1+p]
 // Without a class token (undefined): y[b,p] = patches[b,p] + position[p].
 //
-//   patches      (B, P, D)
-//   class_token  (D) or undefined
+//   patches      (B, P, D)  f32 or f64, on CUDA also bf16; y has the same dtype
+//   class_token  (D) or undefined; this and position are f32 beside bf16
 //   position     (T, D), T = P + 1 with a class token, else P
 //   returns      (B, T, D)
 //
@@ -30,9 +30,11 @@ Tensor patchify(const Tensor& images, int64_t patch);
 Tensor embed_tokens(const Tensor& patches, const Tensor& class_token, const Tensor& position);
 
 // One token of every image: (B, T, D) -> (B, D), y[b] = x[b, token]. Gradient: zeros elsewhere.
+// Here and below f32 or f64, on CUDA also bf16.
 Tensor select_token(const Tensor& x, int64_t token);
 
-// Mean over the tokens of every image: (B, T, D) -> (B, D). Gradient: dy / T to each.
+// Mean over the tokens of every image: (B, T, D) -> (B, D), summed in f32 where stored in bf16.
+// Gradient: dy / T to each.
 Tensor mean_tokens(const Tensor& x);
 
 }  // namespace engine

@@ -19,7 +19,8 @@ Tensor top_k(const Tensor& x, int64_t k);
 //   index    (N, K)  i32, -1 <= index < E, no index twice in a row
 //   returns  (N, K)
 //
-// Gradient: dx[i, index[i,j]] += dy[i,j]. Throws Error(kShape), Error(kValue).
+// Gradient: dx[i, index[i,j]] += dy[i,j]. Throws Error(kShape), Error(kValue); on CUDA nobody looks
+// at what the indices are.
 Tensor pick(const Tensor& x, const Tensor& index);
 
 }  // namespace engine

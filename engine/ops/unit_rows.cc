@@ -13,13 +13,13 @@ Tensor unit_rows(const Tensor& x, const Tensor& factor, double eps) {
   StepArena& arena = x.tape()->arena();
   Tensor y = arena.empty(x.shape(), x.dtype());
   const Tensor norms = arena.empty({size.rows}, x.dtype());
-  dispatch_cpu(x, [&]<class T>(auto backend) {
+  dispatch(x, [&]<class T>(auto backend) {
     const T* by = factor.defined() ? factor.data<const T>() : nullptr;
     kernels::unit_rows_forward(backend, x.data<const T>(), by, y.data<T>(), norms.data<T>(), size,
                                eps);
   });
   x.tape()->record("unit_rows", {x, factor}, y, [=](const Tensor& dy, Tape& tape) {
-    dispatch_cpu(x, [&]<class T>(auto backend) {
+    dispatch(x, [&]<class T>(auto backend) {
       const T *in = x.data<const T>(), *n = norms.data<const T>(), *g = dy.data<const T>();
       if (factor.defined() && tape.wants_grad(factor)) {
         const GradTarget d = tape.target(factor);

@@ -9,10 +9,19 @@ namespace engine::kernels {
 template <class T>
 void unit_rows_forward(Cpu, const T* x, const T* factor, T* y, T* norms, RowsCols size, double eps);
 template <class T>
+void unit_rows_forward(Cuda, const T* x, const T* factor, T* y, T* norms, RowsCols size,
+                       double eps);
+template <class T>
 void unit_rows_backward(Cpu, const T* x, const T* factor, const T* norms, const T* dy, T* dx,
                         RowsCols size, GradWrite write);
 template <class T>
+void unit_rows_backward(Cuda, const T* x, const T* factor, const T* norms, const T* dy, T* dx,
+                        RowsCols size, GradWrite write);
+template <class T>
 void unit_rows_backward_factor(Cpu, const T* x, const T* norms, const T* dy, T* dfactor,
+                               RowsCols size, GradWrite write);
+template <class T>
+void unit_rows_backward_factor(Cuda, const T* x, const T* norms, const T* dy, T* dfactor,
                                RowsCols size, GradWrite write);
 
 }  // namespace engine::kernels

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <type_traits>
 
-#include "engine/core/tensor.h"
+#include "engine/core/cuda_launch.cuh"
+#include "engine/core/precision.h"
+#include "engine/core/stored.h"
 
 // What row kernels share: sums over a warp or a block in a fixed order, 16-byte accesses, and rows
 // held in registers. CUDA sources only.
@@ -53,13 +57,44 @@ __device__ T team_max(T x) {
   return team_fold<kWarps, true>(x);
 }
 
-// kVec neighbouring elements, read or written as one access.
+// A number of memory as it is computed with.
+template <class T>
+__device__ Wide<T> wide(T x) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return to_float(x);
+  else
+    return x;
+}
+
+// a * b + c with one rounding, whatever the compiler contracts elsewhere.
+__device__ inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ inline double fused(double a, double b, double c) { return fma(a, b, c); }
+
+// kVec neighbouring elements, read or written as one access (f32 beyond 16 bytes: as several). A
+// Pack of f32 may come from and go to bf16 in memory: widened, rounded to nearest even.
 template <class T, int kVec>
-struct alignas(kVec * sizeof(T)) Pack {
+struct alignas(kVec * sizeof(T) < 16 ? kVec * sizeof(T) : 16) Pack {
   T v[kVec];
   static __device__ Pack load(const T* from) { return *reinterpret_cast<const Pack*>(from); }
+  template <class S>
+  requires(std::is_same_v<S, bf16>&& std::is_same_v<T, float>) static __device__ Pack
+      load(const S* from) {
+    const auto stored = Pack<bf16, kVec>::load(from);
+    Pack out;
+#pragma unroll
+    for (int i = 0; i < kVec; ++i) out.v[i] = to_float(stored.v[i]);
+    return out;
+  }
   __device__ void store(T* to) const { *reinterpret_cast<Pack*>(to) = *this; }
-  __device__ void put(T* to, bool add) const {
+  template <class S>
+  requires(std::is_same_v<S, bf16>&& std::is_same_v<T, float>) __device__ void store(S* to) const {
+    Pack<bf16, kVec> out;
+#pragma unroll
+    for (int i = 0; i < kVec; ++i) out.v[i] = to_bf16(v[i]);
+    out.store(to);
+  }
+  template <class S>
+  __device__ void put(S* to, bool add) const {
     Pack out = *this;
     if (add) {
       const Pack old = load(to);
@@ -103,13 +138,6 @@ struct RowLayout {
   static dim3 block() { return dim3(kWarps * kWarp, kRows); }
   static dim3 grid(int64_t rows);
 };
-
-// Blocks for n items, `per_block` each; n > 0. Error(kShape) beyond the largest grid.
-inline unsigned blocks_for(int64_t n, int64_t per_block) {
-  const int64_t blocks = (n + per_block - 1) / per_block;
-  check(blocks <= INT32_MAX, ErrorKind::kShape, n, " rows are too many for one launch");
-  return static_cast<unsigned>(blocks);
-}
 
 template <class T, int kTeamWarps, int kTeamVec, int kPerLane>
 dim3 RowLayout<T, kTeamWarps, kTeamVec, kPerLane>::grid(int64_t rows) {

@@ -28,7 +28,7 @@ engine::Tensor image_balance_loss(const engine::Tensor& scores, ImageBalance kin
 //   offset   (E+1) i32
 //   returns  (1)
 //
-// Error(kShape) when sizes do not fit.
+// Error(kShape) when sizes do not fit; on CUDA nobody looks where the offsets end.
 engine::Tensor expert_spread_loss(const engine::Tensor& outputs, const engine::Tensor& offset);
 
 }  // namespace moe

@@ -1,15 +1,18 @@
 #include "moe/cnn/image_moe.h"
 
+#include <array>
 #include <cmath>
 #include <string>
 #include <utility>
 
+#include "engine/core/device_memory.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/pointwise.h"
 #include "engine/ops/rows.h"
 #include "engine/ops/softmax.h"
 #include "moe/cnn/picture_patches.h"
 #include "moe/dispatch.h"
+#include "moe/dispatch_kernels.h"
 
 namespace moe {
 
@@ -75,7 +78,14 @@ Tensor ImageMoe::mix(nn::Forward& f, const Tensor& x, ModelOutput& out) const {
   std::vector<Tensor>& parts = out.parts[static_cast<size_t>(number_)];
   parts.clear();
   engine::Shape made;
+  // The one thing that a layer reads of what it computed, and waits for on a GPU: an expert is a
+  // stack of layers, which have to know how many images there are.
+  std::array<int32_t, kernels::kMaxExperts + 1> copy;
   const auto* offset = plan.offset.data<const int32_t>();
+  if (x.device() != engine::Device::kCpu) {
+    engine::device_copy(engine::Device::kCpu, copy.data(), x.device(), offset, plan.offset.bytes());
+    offset = copy.data();
+  }
   for (size_t e = 0; e < experts_.size(); ++e) {
     const int64_t begin = offset[e], end = offset[e + 1];
     if (begin == end) continue;

@@ -7,6 +7,7 @@
 #include "engine/ops/pointwise.h"
 #include "engine/ops/tokens.h"
 #include "engine/ops/top_k.h"
+#include "moe/draw_kernels.h"
 
 namespace moe {
 
@@ -62,8 +63,9 @@ Tensor ImageRouter::logits(nn::Forward& f, const Tensor& x) const {
   const Tensor pooled = mean_of_pixels(x);
   const int64_t images = pooled.shape()[0];
   const Tensor index = f.tape.arena().empty({images, experts_}, engine::Dtype::kI32);
-  auto* first = index.data<int32_t>();
-  for (int64_t i = 0; i < images * experts_; ++i) first[i] = static_cast<int32_t>(i % experts_);
+  engine::dispatch_device(index.device(), [&](auto backend) {
+    kernels::put_owners(backend, index.numel(), 1, experts_, index.data<int32_t>());
+  });
   return engine::pick(pooled, index);
 }
 

@@ -54,6 +54,25 @@ bool same_bits(const Batch& a, const Batch& b) {
          std::memcmp(a.pixels.data(), b.pixels.data(), a.pixels.size() * sizeof(float)) == 0;
 }
 
+// A batch of bytes as one of pixels, by the definition.
+Batch with_pixels(Batch batch, int64_t channels, int64_t size) {
+  const int64_t plane = size * size;
+  for (int64_t i = 0; i < batch.views * channels * plane; ++i) {
+    const int64_t view = i / plane / channels, c = i / plane % channels, y = i % plane / size,
+                  x = i % size;
+    const int64_t from = batch.mirrored[view] != 0 ? size - 1 - x : x;
+    float value = batch.table[c * 256 + batch.bytes[i - x + from]];
+    if (!batch.erased.empty()) {
+      const data::ErasedBox& box = batch.erased[view];
+      const bool inside =
+          y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
+      if (inside) value = 0;
+    }
+    batch.pixels.push_back(value);
+  }
+  return batch;
+}
+
 std::vector<Batch> take(Loader&& loader, int64_t n) {
   std::vector<Batch> batches;
   for (int64_t i = 0; i < n; ++i) batches.push_back(*loader.next());
@@ -333,6 +352,116 @@ TEST_CASE("loader: the padded crop shifts the picture and shows black beyond it"
   CHECK(black < 100 * 64 * 2 / 5);
 }
 
+TEST_CASE("loader: bytes, mirrored, looked up and erased, are the pixels to the bit") {
+  const auto set = open_dataset("shapes:size=32,train=30,test=10", Split::kTrain);
+  int64_t mirrored = 0, erased = 0;
+  for (const Crop crop : {Crop::kNone, Crop::kInception, Crop::kPad}) {
+    for (const char* what : {"plain", "flip", "randaugment", "jitter", "erasing", "one view"}) {
+      CAPTURE(what);
+      const auto is = [what](const char* name) { return std::strcmp(what, name) == 0; };
+      for (const int64_t size : {32, 20, 35}) {
+        LoaderOptions options = is("randaugment") ? augmented_options() : two_view_options();
+        options.image_size = size;
+        options.patch = size == 32 ? 4 : 5;
+        options.two_view = !is("one view");
+        options.view_a.crop = crop;
+        options.view_a.flip = !is("plain");
+        if (is("jitter")) options.view_a.jitter = {0.4, 0.4, 0.4, 0.1};
+        if (is("erasing")) options.view_a.erasing = 0.7;
+        if (size == 20) options.mean = {0.4f, 0.5f, 0.6f}, options.stddev = {0.2f, 0.3f, 0.4f};
+        const Batch want = take(Loader(*set, options), 2)[1];
+        options.bytes = true;
+        const Batch got = take(Loader(*set, options), 2)[1];
+        CHECK(got.pixels.empty());
+        CHECK(got.erased.empty() == !is("erasing"));
+        CHECK(same_bits(with_pixels(got, 3, size), want));
+        mirrored += std::count(got.mirrored.begin(), got.mirrored.end(), uint8_t{1});
+        for (const data::ErasedBox& box : got.erased) erased += box.height > 0;
+        if (is("randaugment") && options.two_view) {
+          CHECK(std::count(got.mirrored.begin(), got.mirrored.end(), uint8_t{1}) == 0);
+        }
+      }
+    }
+  }
+  CHECK(mirrored > 200);
+  CHECK(erased > 30);
+}
+
+TEST_CASE("loader: bytes of whole pictures, and areas that are none") {
+  const auto set = open_dataset("shapes:size=20,train=30,test=10", Split::kTest);
+  using data::Resize;
+  for (const Resize resize : {Resize::kTfBilinear, Resize::kPilBilinear, Resize::kTfArea}) {
+    for (const int64_t shorter : {0, 19, 20}) {
+      LoaderOptions options;
+      options.batch = 4;
+      options.image_size = shorter == 0 ? 13 : 16;
+      options.view_a.crop = Crop::kWhole;
+      options.view_a.resize = resize;
+      options.view_a.shorter = shorter;
+      Loader wanted = Loader::evaluation(*set, options);
+      options.bytes = true;
+      Loader loader = Loader::evaluation(*set, options);
+      for (int step = 0; step < 3; ++step) {  // the last one is smaller
+        const Batch& want = *wanted.next();
+        const Batch& got = *loader.next();
+        CHECK(got.has_bytes() == (resize != Resize::kTfArea));
+        CHECK(same_bits(got.has_bytes() ? with_pixels(got, 3, options.image_size) : got, want));
+      }
+      CHECK(loader.next() == nullptr);
+    }
+  }
+}
+
+TEST_CASE("loader: a batch ahead, beside the one at hand") {
+  const auto set = open_dataset("shapes:train=50", Split::kTrain);
+  LoaderOptions options = two_view_options();
+  options.bytes = true;
+  for (const int64_t workers : {0, 1, 4}) {
+    options.workers = workers;
+    options.prefetch = 1;
+    const auto want = take(Loader(*set, options), 6);
+    Loader loader(*set, options);
+    CHECK(loader.peek() == loader.peek());
+    for (int i = 0; i < 5; ++i) {
+      const Batch* const now = loader.next();
+      const Batch* const ahead = loader.peek();
+      REQUIRE(ahead != nullptr);
+      CHECK(ahead != now);
+      CHECK(ahead->bytes == want[static_cast<size_t>(i + 1)].bytes);
+      CHECK(now->bytes == want[static_cast<size_t>(i)].bytes);
+      CHECK(loader.peek() == ahead);
+    }
+  }
+  options.bytes = false, options.workers = 0;
+  CHECK(Loader(*set, options).peek() == nullptr);
+  options.workers = 1, options.batch = 30;
+  Loader evaluation = Loader::evaluation(*set, options);
+  evaluation.next();
+  evaluation.next();
+  CHECK(evaluation.peek() == nullptr);
+  CHECK(evaluation.next() == nullptr);
+}
+
+TEST_CASE("loader: a look ahead hides no error and makes none") {
+  const FailingSet set(43);
+  LoaderOptions options;
+  options.image_size = 4;
+  options.batch = 20;
+  options.shuffle = false;
+  options.bytes = true;
+  for (const int64_t workers : {0, 2}) {
+    options.workers = workers;
+    Loader loader(set, options);
+    loader.next();
+    CHECK(loader.peek() != nullptr);
+    loader.next();
+    CHECK(loader.peek() == nullptr);
+    for (int again = 0; again < 2; ++again) {
+      CHECK(error_of([&] { loader.next(); }).has("picture 43 is bad"));
+    }
+  }
+}
+
 TEST_CASE("loader: what a worker throws reaches next() at its step, again and again") {
   const FailingSet set(43);
   LoaderOptions options;
@@ -374,6 +503,8 @@ TEST_CASE("loader: no allocation once it stands" * doctest::skip(!HeapCounter::a
       LoaderOptions options = crop == Crop::kPad ? augmented_options() : two_view_options();
       options.view_b.crop = crop;
       options.workers = workers;
+      options.bytes = crop == Crop::kInception;
+      options.view_a.erasing = 0.5;
       Loader loader(*set, options);
       for (int i = 0; i < 5; ++i) loader.next();
       const HeapCounter heap;                      // every thread

@@ -230,8 +230,8 @@ inline Terms total_loss(Tape& tape, const moe::VmoeConfig& c, const moe::ModelOu
       if (losses.load > 0) terms.total = add(terms.total, scale(load, losses.load));
     }
     if (losses.prc == moe::PrcForm::kNone) continue;
-    const moe::TokenPairs pairs =
-        moe::make_pairs(tape, match, r.tokens, r.class_token, losses.pair_class_tokens, nullptr);
+    const moe::TokenPairs pairs = moe::make_pairs(tape.arena(), match, r.tokens, r.class_token,
+                                                  losses.pair_class_tokens, nullptr);
     const Tensor prc =
         moe::prc_loss(r.clean, pairs, losses.prc, losses.lambda_diag, losses.lambda_off);
     terms.prc += scalar(prc);

@@ -4,9 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "engine/config.h"
 #include "engine/core/cpu_limits.h"
+#include "engine/core/cuda_runtime.h"
 #include "tests/tools/program.h"
 #include "tests/train/temp_folder.h"
+#include "tools/commands/command.h"
 #include "tools/commands/doctor_advice.h"
 #include "train/recipe.h"
 
@@ -23,6 +26,11 @@ namespace {
 const std::string kSmall =
     "doctor --recipe quick-prc --set model.width=24 --set model.heads=3 "
     "--set model.mlp=24 --set model.image_size=14 --seconds 0.1 ";
+
+int gpu_count() {
+  if constexpr (engine::kCudaEnabled) return engine::cuda_device_count();
+  return 0;
+}
 
 }  // namespace
 
@@ -42,8 +50,28 @@ TEST_CASE("doctor: rates of the machine and a forecast, as text and as JSON") {
     CHECK_MESSAGE(all.at(rate).get<double>() > 0, rate);
   }
   CHECK(all["threads"] == 1);
+  CHECK(contains(text.out, "\ngpu        "));
+  CHECK(all["cuda"] == tools::cuda_of_build());
+  CHECK(static_cast<int>(all["gpus"].size()) == gpu_count());
+  CHECK(contains(text.out, "this build has no CUDA backend") == !engine::kCudaEnabled);
+  for (const json& gpu : all["gpus"]) {
+    CHECK(contains(text.out, gpu["name"].get<std::string>()));
+    CHECK(gpu["memory_bytes"].get<double>() > 0);
+    CHECK(contains(text.out, "compute capability " + gpu["compute_capability"].get<std::string>()));
+    CHECK(contains(text.out, "this build has code for it") ==
+          (gpu["has_code"].get<bool>() && gpu["trouble"] == ""));
+  }
   // The file for the disk is gone.
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("doctor: an emulated CUDA backend says so" *
+          doctest::skip(tools::cuda_of_build() != "emulated")) {
+  const Result with = run(kSmall + "--threads 1");
+  CHECK(
+      contains(with.out, "gpu        cuda:0 emulated on the CPU, 4.0 GiB, compute capability 9.0"));
+  CHECK(contains(with.out, "the emulated backend, for tests"));
+  CHECK(contains(run("--version").out, "cpu, cuda (emulated on the CPU, for tests)\n"));
 }
 
 TEST_CASE("doctor: what would help follows from the rates") {

@@ -1,9 +1,14 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
+#include "data/codec/encode_image.h"
+#include "data/dataset.h"
+#include "tests/support/devices.h"
 #include "tests/tools/program.h"
 #include "tests/train/temp_folder.h"
 #include "train/safetensors.h"
@@ -203,4 +208,52 @@ TEST_CASE("resnet: what has no meaning for it is refused in one line") {
   check_fails("audit --checkpoint " + out + kData, 1, {"no MoE layers"});
   check_fails("report --run " + out + " --out " + (folder / "r.html"), 1, {"no MoE layers"});
   check_fails("bench ops --recipe quick-resnet", 1, {"vision transformers", "resnet18"});
+}
+
+TEST_CASE("cuda: mixtures are trained, resumed, judged, audited and predict" *
+          doctest::skip(!engine::test::cuda_available())) {
+  const TempFolder folder;
+  const std::string out = folder / "run", data = " --data shapes:size=16,train=64,test=20 ";
+  const Result trained = run(
+      "train --recipe quick-blockmoe --out " + out + data +
+      "--steps 3 --set train.batch=16 --set model.first_width=2 --set moe.experts=3"
+      " --set image_moe.balance=switch --set checkpoint.every=2 --threads 1 --device cuda 2>&1");
+  REQUIRE_MESSAGE(trained.status == 0, trained.out);
+  CHECK(contains(trained.out, "device: cuda, "));
+  const std::string last = out + "/checkpoints/step-000000003";
+  REQUIRE(std::filesystem::remove_all(last) > 0);
+  CHECK(run("train --resume --out " + out + " --device cpu 2>&1").status == 0);
+  CHECK(std::filesystem::exists(last));
+
+  const auto on_both = [&](const std::string& command) {
+    const std::string all = command + " --checkpoint " + out + " --threads 1 --json - ";
+    const Result cpu = run(all), gpu = run(all + "--device cuda");
+    REQUIRE(cpu.status == 0);
+    REQUIRE(gpu.status == 0);
+    return std::pair(json::parse(cpu.out), json::parse(gpu.out));
+  };
+  const auto near = [](const json& a, const json& b) {
+    return std::abs(a.get<double>() - b.get<double>()) < 1e-4;
+  };
+  const auto eval = on_both("eval --fixed-expert layer4.1" + data);
+  CHECK(near(eval.first["loss"], eval.second["loss"]));
+  CHECK(eval.first["accuracy"] == eval.second["accuracy"]);
+  for (size_t e = 0; e < 4; ++e) {
+    CHECK(near(eval.first["fixed_expert"][e]["loss"], eval.second["fixed_expert"][e]["loss"]));
+  }
+  const auto audit = on_both("audit" + data);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const json &a = audit.first["layers"][layer], &b = audit.second["layers"][layer];
+    CHECK(a["load"] == b["load"]);
+    CHECK(a["match_top2"] == b["match_top2"]);
+  }
+  data::ImageU8 image;
+  data::open_dataset("shapes:size=16,train=64,test=20", data::Split::kTest)->read(5, image);
+  const auto png = data::encode_png(image);
+  train::test::put(folder / "p.png", {png.begin(), png.end()});
+  const auto predicted = on_both("predict " + (folder / "p.png"));
+  const json &a = predicted.first["images"][0], &b = predicted.second["images"][0];
+  CHECK(a["top"][0]["name"] == b["top"][0]["name"]);
+  CHECK(near(a["top"][0]["probability"], b["top"][0]["probability"]));
+  CHECK(a["layers"].size() == 2);
 }

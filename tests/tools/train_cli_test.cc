@@ -77,7 +77,7 @@ TEST_CASE("train: wrong usage exits 2") {
                                      {"--steps=-1", "--steps: train.steps is -1"},
                                      {"--epochs 1.5", "--epochs: train.epochs is 1.5"},
                                      {"--seed 9223372036854775808", "from 0 to 9007199254740991"},
-                                     {"--device cuda", "--device: train.device is cuda"},
+                                     {"--device gpu", "--device: device is \"gpu\""},
                                      {"--threads ''", "--threads has no value"},
                                      {"--out=", "--out has no value"}}) {
     check_fails(small(folder / "run", option), 2, {part});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/support/bits.h"
+#include "tests/support/devices.h"
 #include "tests/support/sanitized.h"
 #include "tests/train/small_model.h"
 #include "tests/train/temp_folder.h"
@@ -22,11 +23,12 @@ namespace {
 struct Compared {
   int64_t planned, measured;
 };
-Compared compare(const std::vector<std::string>& settings) {
+Compared compare(const std::vector<std::string>& settings,
+                 engine::Device device = engine::Device::kCpu) {
   const engine::test::Threads one(1);
   const auto set = data::open_dataset("shapes:size=32,train=64,test=10", data::Split::kTrain);
   const Config config = train::test::small_config(*set, settings);
-  train::Model model(config, true);
+  train::Model model(config, true, engine::Dtype::kF32, device);
   train::TrainStep step(config, model, 10);
   data::Loader loader(*set, train::training_loader(config));
   for (int64_t i = 0; i < 2; ++i) step.run(*loader.next(), i);
@@ -61,6 +63,33 @@ TEST_CASE("memory_plan: activations are what a step takes, to 15 %" *
     CAPTURE(more[0]);
     CAPTURE(bytes.planned);
     CAPTURE(bytes.measured);
+    CHECK(std::abs(static_cast<double>(bytes.planned - bytes.measured)) <
+          0.15 * static_cast<double>(bytes.measured));
+  }
+}
+
+TEST_CASE("cuda: memory_plan knows what is stored in bf16, to 15 %" *
+          doctest::skip(!engine::test::cuda_available() || engine::test::kSanitized)) {
+  using Settings = std::vector<std::string>;
+  const Settings base = {"train.device=cuda", "train.batch=8", "model.width=48",
+                         "model.mlp=96",      "model.heads=3", "model.layers=2"};
+  for (const Settings& more :
+       {Settings{"train.precision=bf16", "moe.layers=1", "moe.experts=8"},
+        Settings{"train.precision=f32", "moe.layers=1", "moe.experts=8"},
+        Settings{"train.precision=bf16", "moe.layers=1", "moe.chooser=soft",
+                 "moe.capacity_factor=1", "moe.importance_weight=0", "moe.load_weight=0"},
+        Settings{"train.precision=f32", "moe.layers=1", "moe.chooser=soft", "moe.capacity_factor=1",
+                 "moe.importance_weight=0", "moe.load_weight=0"},
+        Settings{"train.precision=f32", "moe.layers=1", "train.device=cpu", "moe.chooser=soft",
+                 "moe.capacity_factor=1", "moe.importance_weight=0", "moe.load_weight=0"}}) {
+    Settings settings = base;
+    settings.insert(settings.end(), more.begin(), more.end());
+    const Compared bytes = compare(
+        settings, more[2] == "train.device=cpu" ? engine::Device::kCpu : engine::Device::kCuda);
+    CAPTURE(more[0]);
+    CAPTURE(bytes.planned);
+    CAPTURE(bytes.measured);
+    MESSAGE("" << static_cast<double>(bytes.planned) / static_cast<double>(bytes.measured));
     CHECK(std::abs(static_cast<double>(bytes.planned - bytes.measured)) <
           0.15 * static_cast<double>(bytes.measured));
   }

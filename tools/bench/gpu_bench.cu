@@ -1,3 +1,5 @@
+#include <cublas_v2.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -11,6 +13,7 @@
 
 // Times the device kernels one by one; built and run by tools/gpu_check.sh, after the tests.
 //
+//   the largest rate of products in bf16 and tf32,
 //   gemm f32 no/no 4096x4096x4096, softmax and layer_norm (65536, 1024) forward and backward
 namespace {
 
@@ -79,6 +82,36 @@ void bench_gemm() {
   }
 }
 
+// The rate that tensor cores reach on one large product of operands that are bf16 or tf32 already:
+// what training steps are held against.
+void bench_peak() {
+  constexpr int kSize = 8192;
+  const Buffer a = random_matrix(kSize, kSize), b = random_matrix(kSize, kSize),
+               c = random_matrix(kSize, kSize);
+  cublasHandle_t handle = nullptr;
+  if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return;
+  struct Kind {
+    const char* name;
+    cudaDataType type;
+    cublasComputeType_t compute;
+  };
+  // Random bits are bf16 numbers as good as any.
+  for (const Kind& kind : {Kind{"bf16", CUDA_R_16BF, CUBLAS_COMPUTE_32F},
+                           Kind{"tf32", CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32}}) {
+    const float one = 1, zero = 0;
+    const double ms = time_ms([&](engine::Cuda on) {
+      (void)cublasSetStream(handle, on.stream);
+      (void)cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, kSize, kSize, kSize, &one,
+                         a.tensor().raw(), kind.type, kSize, b.tensor().raw(), kind.type, kSize,
+                         &zero, c.tensor().raw(), CUDA_R_32F, kSize, kind.compute,
+                         CUBLAS_GEMM_DEFAULT);
+    });
+    std::printf("matrix peak %s %9.1f Tflop/s\n", kind.name,
+                2.0 * kSize * kSize * kSize / ms / 1e9);
+  }
+  (void)cublasDestroy(handle);
+}
+
 // `passes`: how often the kernel must read or write a whole matrix.
 void report_rows(const char* name, RowsCols size, int passes, double ms) {
   const double bytes = static_cast<double>(passes) * static_cast<double>(size.numel()) * 4;
@@ -117,6 +150,7 @@ void bench_rows() {
 }  // namespace
 
 int main() try {
+  bench_peak();
   bench_gemm();
   bench_rows();
   return 0;

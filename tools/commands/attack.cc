@@ -22,6 +22,7 @@ Options command_options() {
   Options options("attack",
                   "Accuracy under attack: images changed so little that people hardly see it.");
   add_checkpoint_options(options);
+  add_device_option(options);
   add_attack_options(options, "pgd");
   options.add_value("save", "write the images before and after each attack", "",
                     "FILE.safetensors");
@@ -89,6 +90,10 @@ train::Fields settings_of(const CheckpointInput& input, const Options& options,
       {"--attack", options.get("attack")},
       {"--starts", starts.empty() ? "none" : train::sum_text(starts_sum)},
       {"--save", std::string(options.get("save").empty() ? "not given" : "given")}};
+  // Another device rounds otherwise. Files of before there was a choice are the CPU's.
+  if (input.loaded.model->network->device() != engine::Device::kCpu) {
+    settings.emplace_back("--device", std::string("cuda"));
+  }
   for (const auto& [key, value] : attack_fields(options)) {
     settings.emplace_back(key == "attack_step"    ? "--step"
                           : key == "random_start" ? "random start"

@@ -6,6 +6,7 @@
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "tools/commands/session.h"
 
 namespace tools {
 namespace {
@@ -52,6 +53,7 @@ Options audit_options() {
                   "What happens inside the MoE layers: routing match of two views, confidence, "
                   "load, drops, noise.");
   add_checkpoint_options(options);
+  add_device_option(options);
   options.add_value("seed", "of the two views and of the noise", "0", "S");
   options.add_value("noise-levels",
                     "standard deviations of Gaussian noise, black being 0 and white 1; none: "

@@ -11,6 +11,7 @@
 #include "tools/commands/options.h"
 #include "tools/commands/session.h"
 #include "tools/commands/synthetic_batch.h"
+#include "train/device.h"
 #include "train/file_io.h"
 #include "train/metrics.h"
 #include "train/train_step.h"
@@ -51,35 +52,54 @@ int bench_train(const Options& options) {
   train::Config config = bench_config(options);
   set_train_value(config, options, "threads");
   use_threads(config.train.threads);
-  train::Model model(config, true);
+  const engine::Device device = device_from(options);
+  train::check_runs_on(config, device);
+  train::Model model(config, true, engine::Dtype::kF32, device);
   train::TrainStep step(config, model, config.train.steps);
-  const data::Batch batch = synthetic_batch(config);
-  const int64_t warm = 2, counted = options.integer("steps");
-  for (int64_t i = 0; i < warm; ++i) step.run(batch, i);
+  const bool on_cpu = device == engine::Device::kCpu;
+  data::Batch batch = synthetic_batch(config, device), other = on_cpu ? data::Batch{} : batch;
+  // A GPU gets the next batch's images while it works, as in training: two take turns. Its third
+  // step is recorded, to be replayed from then on.
+  const int64_t warm = on_cpu ? 2 : 4, counted = options.integer("steps");
+  const auto run = [&](int64_t i) {
+    if (on_cpu) return static_cast<void>(step.run(batch, i));
+    data::Batch &now = i % 2 == 0 ? batch : other, &next = i % 2 == 0 ? other : batch;
+    next.step = i + 1;
+    step.run(now, i, next);
+  };
+  for (int64_t i = 0; i < warm; ++i) run(i);
+  engine::device_synchronize(device);
   engine::OpTimes times;
   if (options.has("ops")) step.profile(&times);
   std::vector<double> seconds;
   double total = 0;
   for (int64_t i = 0; i < counted; ++i) {
     const double start = engine::OpTimes::now_s();
-    step.run(batch, warm + i);
+    run(warm + i);
+    engine::device_synchronize(device);
     seconds.push_back(engine::OpTimes::now_s() - start);
     total += seconds.back();
   }
   const double middle = median(seconds);
   const double rate = static_cast<double>(batch.views) / middle;
+  // A product, and its two gradients; two operations for each multiply-add.
+  const double tflops = 6e-12 * rate * static_cast<double>(model.network->cost_per_image().done());
   const train::Fields fields{{"recipe", config.recipe},
                              {"views_per_s", rate},
                              {"step_ms", 1e3 * middle},
                              {"views", batch.views},
                              {"steps", counted},
                              {"threads", static_cast<int64_t>(engine::num_threads())},
+                             {"device", train::device_text(device)},
                              {"precision", config.train.precision},
+                             {"replayed", static_cast<int64_t>(step.replaying())},
+                             {"tflops", tflops},
                              {"activation_bytes", step.activation_bytes()},
                              {"parameters", model.params.count()}};
   std::ostream& text = json == "-" ? std::cerr : std::cout;
   text << config.recipe << ": median step " << 1e3 * middle << " ms, " << rate << " views/s, "
-       << engine::num_threads() << " threads, " << config.train.precision << "\n";
+       << (on_cpu ? std::to_string(engine::num_threads()) + " threads" : train::device_text(device))
+       << ", " << config.train.precision << ", " << tflops << " Tflop/s of products\n";
   if (options.has("ops")) print_ops(times, total, counted, text);
   if (json == "-") {
     std::cout << train::json_line(fields) << "\n";
@@ -98,8 +118,9 @@ int run_bench(int argc, char** argv) {
   options.add_positional("train|ops|data|experts", "what to measure", 1);
   options.add_value("recipe", "recipe name or TOML file", "", "NAME|FILE");
   options.add_value("set", "set one config value; may be repeated", "", "KEY=VALUE");
-  options.add_value("steps", "steps that count, after two that do not", "7", "N");
+  options.add_value("steps", "steps that count, after two that do not (GPU: four)", "7", "N");
   options.add_value("threads", "threads (default: all that this process may use)", "", "N");
+  options.add_value("device", "train: where: cpu, cuda or cuda:N", "", "DEVICE");
   options.add_flag("ops", "also print the time of each operation");
   options.add_value("json", "write the figures as one JSON object; - for standard output", "",
                     "FILE|-");
@@ -114,6 +135,9 @@ int run_bench(int argc, char** argv) {
   options.add_value("quality", "data: their JPEG quality", "90", "Q");
   if (!options.parse(argc, argv)) return 0;
   const std::string what = options.positional().empty() ? "" : options.positional()[0];
+  if (options.has("device") && what != "train") {
+    throw UsageError("bench: --device is for bench train; " + what + " measures the CPU");
+  }
   if (what == "train") return bench_train(options);
   if (what == "data") return bench_data(options);
   if (what == "ops") return bench_ops(options);

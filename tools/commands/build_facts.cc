@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "data/codec/decode_jpeg.h"
+#include "engine/config.h"
 #include "tools/commands/command.h"
 
 namespace tools {
@@ -19,6 +20,14 @@ constexpr const char* kInstructions =
 
 }  // namespace
 
+std::string cuda_of_build() {
+#if defined(ROBUSTMOE_CUDA_EMULATED)
+  return "emulated";
+#else
+  return engine::kCudaEnabled ? "nvcc" : "none";
+#endif
+}
+
 std::string build_facts() {
   std::ostringstream text;
 #if defined(__clang__)
@@ -31,11 +40,11 @@ std::string build_facts() {
        << "libraries     Eigen " << EIGEN_WORLD_VERSION << "." << EIGEN_MAJOR_VERSION << "."
        << EIGEN_MINOR_VERSION << ", zlib " << ROBUSTMOE_ZLIB << ", JPEG by " << data::jpeg_decoder()
        << ", PNG by stb_image\n"
-#if defined(ROBUSTMOE_CUDA)
-       << "devices       cpu; CUDA kernels are compiled in, no verb uses them yet\n";
-#else
-       << "devices       cpu\n";
-#endif
+       << "devices       cpu"
+       << (cuda_of_build() == "none"       ? ""
+           : cuda_of_build() == "emulated" ? ", cuda (emulated on the CPU, for tests)"
+                                           : ", cuda")
+       << "\n";
   return text.str();
 }
 

@@ -68,9 +68,9 @@ CheckpointInput open_checkpoint_input(const Options& options) {
     check_writable(options.get("json"));
   }
 
-  CheckpointInput input{
-      train::load_model(checkpoint, options.has("ema"), options.has("allow-nonfinite")), nullptr,
-      split};
+  CheckpointInput input{train::load_model(checkpoint, options.has("ema"),
+                                          options.has("allow-nonfinite"), device_from(options)),
+                        nullptr, split};
   for (const std::string& warning : input.loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }

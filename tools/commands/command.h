@@ -21,6 +21,8 @@ std::span<const Command> commands();
 const char* program_version();
 // How this program was built, a fact a line: compiler, instruction set, libraries, devices.
 std::string build_facts();
+// Its CUDA backend: "none", "nvcc" or "emulated".
+std::string cuda_of_build();
 
 // Each verb, in the file of its name.
 int run_attack(int argc, char** argv);

@@ -13,8 +13,10 @@
 #include "data/codec/decode_image.h"
 #include "data/codec/decode_jpeg.h"
 #include "data/codec/encode_image.h"
+#include "engine/config.h"
 #include "engine/core/buffer.h"
 #include "engine/core/cpu_features.h"
+#include "engine/core/cuda_devices.h"
 #include "engine/core/machine_rates.h"
 #include "engine/core/op_times.h"
 #include "engine/core/parallel.h"
@@ -92,6 +94,46 @@ double disk_mb_per_s(const std::string& folder) {
                 ": cannot write 64 MiB there: ", std::strerror(reason),
                 "; --out names another folder");
   return 1e-6 * static_cast<double>(kBytes) / seconds;
+}
+
+// The GPUs that this program could use; none without a CUDA backend.
+std::vector<engine::CudaDevice> gpus() {
+  if constexpr (engine::kCudaEnabled) return engine::cuda_devices();
+  return {};
+}
+
+// A line a GPU, or why there is none.
+std::string gpu_text(const std::vector<engine::CudaDevice>& all) {
+  const std::string head = "gpu        ", build = cuda_of_build();
+  if (build == "none") return head + "not looked for: this build has no CUDA backend\n";
+  if (all.empty()) return head + "none: there is no usable device, or no driver for it\n";
+  std::string text;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const engine::CudaDevice& gpu = all[i];
+    text += head + "cuda:" + std::to_string(i) + " " + gpu.name + ", " + gib(gpu.bytes) +
+            ", compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor);
+    if (!gpu.has_code) {
+      text += "; this build has no code for it: configure with -DCMAKE_CUDA_ARCHITECTURES=native";
+    } else {
+      text += gpu.trouble.empty() ? "; this build has code for it"
+                                  : "; cannot be used: " + one_line(gpu.trouble);
+    }
+    text += build == "emulated" ? "; the emulated backend, for tests: no GPU\n" : "\n";
+  }
+  return text;
+}
+
+nlohmann::json gpu_json(const std::vector<engine::CudaDevice>& all) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const engine::CudaDevice& gpu : all) {
+    list.push_back(
+        {{"name", gpu.name},
+         {"memory_bytes", gpu.bytes},
+         {"compute_capability", std::to_string(gpu.major) + "." + std::to_string(gpu.minor)},
+         {"has_code", gpu.has_code},
+         {"trouble", gpu.trouble}});
+  }
+  return list;
 }
 
 // Steps of at most about 32 views, whose time is taken to grow with their number.
@@ -195,7 +237,8 @@ int run_doctor(int argc, char** argv) {
   const std::vector<std::string> helps =
       advice(config, m, f, engine::num_threads(), isa == nullptr ? "" : isa);
 
-  std::string text = describe(config, m, f, images, options.get("out"));
+  const std::vector<engine::CudaDevice> devices = gpus();
+  std::string text = describe(config, m, f, images, options.get("out")) + gpu_text(devices);
   for (const std::string& line : helps) text += "try        " + line + "\n";
   if (helps.empty()) text += "try        nothing: no setting is seen that would be faster\n";
   const nlohmann::json json = {{"recipe", config.recipe},
@@ -212,6 +255,8 @@ int run_doctor(int argc, char** argv) {
                                {"views_per_s", static_cast<double>(config.train.batch) / f.step_s},
                                {"needs_bytes", f.needs},
                                {"available_bytes", f.available},
+                               {"cuda", cuda_of_build()},
+                               {"gpus", gpu_json(devices)},
                                {"advice", helps}};
   write_result(options, text, json.dump());
   return 0;

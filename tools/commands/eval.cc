@@ -9,6 +9,7 @@
 #include "tools/commands/checkpoint_input.h"
 #include "tools/commands/command.h"
 #include "tools/commands/options.h"
+#include "tools/commands/session.h"
 #include "train/attacks/fixed_expert.h"
 #include "train/multi_labels.h"
 
@@ -61,6 +62,7 @@ void add_fixed_experts(const Options& options, const CheckpointInput& input, int
 int run_eval(int argc, char** argv) {
   Options options("eval", "Accuracy and loss of a trained model, with their standard errors.");
   add_checkpoint_options(options);
+  add_device_option(options);
   options.add_value("multi-labels", "several right classes for each image (ReaL's real.json)", "",
                     "FILE");
   options.add_value(

@@ -39,6 +39,7 @@ Options predict_options() {
   options.add_value("routes", "draw the experts of each patch, of one IMAGE", "", "FILE.png");
   options.add_value("trace", "one token's way: block and patch (from 0), or class", "",
                     "LAYER:PATCH");
+  add_device_option(options);
   options.add_value("threads", "threads; 0: all that this process may use", "0", "N");
   options.add_value("json", "write the result as JSON; - for standard output", "", "FILE");
   return options;
@@ -197,8 +198,9 @@ int run_predict(int argc, char** argv) {
     check_writable(options.get(file));
   }
   use_threads(options.integer("threads"));
-  const train::LoadedModel loaded = train::load_model(
-      options.required("checkpoint"), options.has("ema"), options.has("allow-nonfinite"));
+  const train::LoadedModel loaded =
+      train::load_model(options.required("checkpoint"), options.has("ema"),
+                        options.has("allow-nonfinite"), device_from(options));
   for (const std::string& warning : loaded.loaded.warnings) {
     std::cerr << "robustmoe: warning: " << warning << "\n";
   }

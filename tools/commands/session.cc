@@ -6,6 +6,7 @@
 
 #include "engine/core/cpu_limits.h"
 #include "engine/core/error.h"
+#include "train/device.h"
 #include "train/model.h"
 
 namespace tools {
@@ -62,6 +63,20 @@ std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::Sp
               << dataset->size() << " left\n";
   }
   return dataset;
+}
+
+void add_device_option(Options& options) {
+  options.add_value("device", "where the model runs: cpu, cuda or cuda:N", "", "DEVICE");
+}
+
+engine::Device device_from(const Options& options) {
+  if (!options.has("device")) return engine::Device::kCpu;
+  try {
+    return train::open_device(options.get("device"));
+  } catch (const engine::Error& error) {
+    if (error.kind() != engine::ErrorKind::kValue) throw;
+    throw UsageError("--device: " + error.message());
+  }
 }
 
 void set_train_value(train::Config& config, const Options& options, const std::string& name) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/split.h"
+#include "engine/core/tensor.h"
 #include "tools/commands/options.h"
 #include "train/config.h"
 
@@ -33,6 +34,11 @@ void use_threads(int64_t threads);
 std::unique_ptr<data::Dataset> open_data(const std::string& spec, const data::SplitPart& part,
                                          const train::Config& config,
                                          const std::vector<std::string>& classes = {});
+
+// --device, for verbs that run on a GPU, too.
+void add_device_option(Options& options);
+// What it says, opened; the CPU where the verb has no such option. UsageError for another text.
+engine::Device device_from(const Options& options);
 
 // --NAME, if it was given, becomes the config's train.NAME. UsageError where it does not fit.
 void set_train_value(train::Config& config, const Options& options, const std::string& name);

@@ -27,8 +27,9 @@ Options train_options() {
   options.add_value("epochs", "same as --set train.epochs=N with train.steps=0", "", "N");
   options.add_value("steps", "same as --set train.steps=N", "", "N");
   options.add_value("seed", "same as --set train.seed=S", "", "S");
-  options.add_value("device", "cpu", "", "cpu");
-  options.add_value("precision", "of the operands of products: f32 or bf16", "", "P");
+  add_device_option(options);
+  options.add_value("precision", "of the operands of products: f32, bf16, or on a GPU tf32", "",
+                    "P");
   return options;
 }
 
@@ -46,6 +47,7 @@ train::Config config_from(const Options& options, const std::string& out) {
   for (const char* name : {"epochs", "steps", "seed", "threads", "device", "precision"}) {
     set_train_value(config, options, name);
   }
+  (void)device_from(options);  // a wrong text is wrong usage, before data is opened
   if (options.has("init")) train::set_value(config, "init.from=" + options.get("init"));
   if (options.has("allow-nonfinite")) config.init.allow_nonfinite = true;
   for (const std::string& assignment : options.all("set")) train::set_value(config, assignment);

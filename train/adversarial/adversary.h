@@ -25,14 +25,14 @@ namespace train {
 // router noise, no dropout. "train", as published: the network as in training, with the batch's
 // statistics, noise and training capacity; every pass moves running statistics and draws noise of
 // its own. Starts are keyed by (seed, step, place of the image in the step), so micro-batches draw
-// what one batch would.
+// what one batch would; they are drawn on the CPU, and the same for every device.
 class Adversary {
  public:
   Adversary(const Config& config, const Network& network);
 
-  // images (B, C, S, S), as the loader normalises them; labels and sample_ids (B). The adversarial
-  // ones, normalised; valid until the next call. Weights and their gradients stay as they are.
-  // Error(kValue) where logits or gradients are not finite.
+  // images (B, C, S, S), as the loader normalises them, on the CPU; labels and sample_ids (B). The
+  // adversarial ones, normalised, on the network's device; valid until the next call. Weights and
+  // their gradients stay as they are. Error(kValue) where logits or gradients are not finite.
   engine::Tensor perturb(const engine::Tensor& images, std::span<const int32_t> labels,
                          int64_t step, std::span<const int64_t> sample_ids);
 
@@ -46,6 +46,8 @@ class Adversary {
   // then the one that looks at the images as they are.
   uint64_t pass_seed(int64_t pass) const;
   void start(int64_t step, std::span<const int64_t> sample_ids);
+  void climb(const engine::Tensor& clean, const engine::Tensor& x, const engine::Tensor& gradient,
+             const double* lengths);
 
   Config config_;
   Ball ball_;
@@ -53,8 +55,10 @@ class Adversary {
   int64_t steps_;
   bool trades_;
   AttackedModel model_;
-  std::vector<float> clean_, x_, gradient_, reference_;
-  engine::Buffer result_;
+  PixelRange host_range_, range_;
+  engine::StepArena arena_;  // what a call makes, on the device
+  std::vector<float> clean_, x_;
+  std::vector<double> lengths_;
 };
 
 }  // namespace train

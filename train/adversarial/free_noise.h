@@ -2,10 +2,10 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "engine/core/buffer.h"
 #include "engine/core/tape.h"
+#include "train/attacks/pixel_range.h"
 #include "train/config.h"
 
 namespace train {
@@ -22,15 +22,16 @@ namespace train {
 // as it is, as there.
 class FreeNoise {
  public:
-  explicit FreeNoise(const Config& config);
+  FreeNoise(const Config& config, engine::Device device);
 
-  // images (B, C, S, S), as the loader normalises them, at places [begin, begin + B) of the batch:
-  // with their noise, normalised, a leaf of the tape. Valid until the next call.
+  // images (B, C, S, S), as the loader normalises them, on the CPU, at places [begin, begin + B) of
+  // the batch: with their noise, normalised, a leaf of the device's tape. Valid until the next
+  // call.
   engine::Tensor show(engine::Tape& tape, const engine::Tensor& images, int64_t begin);
   // Moves the noise of what was shown last; after the tape's backward().
   void climb(int64_t begin);
 
-  // (train.batch, C, S, S) f32. It belongs to the run's checkpoints.
+  // (train.batch, C, S, S) f32, on the device. It belongs to the run's checkpoints.
   const engine::Tensor& noise() const { return noise_.tensor(); }
   // Error(kFormat), which begins with `where`, if the noise is beyond eps or not finite.
   void check_range(const std::string& where) const;
@@ -39,8 +40,8 @@ class FreeNoise {
   Config config_;
   float eps_, length_;
   int64_t pixels_;  // of an image
-  engine::Buffer noise_, shown_, gradient_;
-  std::vector<float> sum_, clipped_;  // image + noise
+  PixelRange range_;
+  engine::Buffer noise_, shown_, gradient_, sum_;  // sum_: image + noise
 };
 
 }  // namespace train

@@ -24,10 +24,9 @@ void ApgdWindow::next() { length = std::max(length - shorter, least); }
 
 namespace {
 
-// What is remembered of one victim.
+// What is remembered of one victim, beside its images (Active).
 struct Track {
-  std::vector<float> before, best, best_gradient;  // x_{i-1}; where the loss was largest
-  std::vector<double> losses;                      // after each step; [0] is 0, as published
+  std::vector<double> losses;  // after each step; [0] is 0, as published
   double best_loss = 0, best_at_check = 0, step = 0;
   bool halved = true;  // at the last check
   int32_t target = 0;
@@ -37,7 +36,11 @@ class Run {
  public:
   Run(AttackedModel& model, const ApgdOptions& options, Victims& victims, int64_t restart,
       const std::vector<int32_t>& targets)
-      : model_(model), o_(options), active_(victims), victims_(victims), restart_(restart) {
+      : model_(model),
+        o_(options),
+        active_(victims, model.device(), 5),
+        victims_(victims),
+        restart_(restart) {
     tracks_.resize(static_cast<size_t>(victims.size()));
     for (size_t i = 0; i < targets.size(); ++i) tracks_[i].target = targets[i];
   }
@@ -46,46 +49,41 @@ class Run {
     const bool given = restart_ == 0 && !o_.starts.empty();
     for (int64_t k = 0; given && k < active_.size(); ++k) {
       take_start(o_.starts, victims_, active_.index[static_cast<size_t>(k)], o_.ball,
-                 active_.image(k));
+                 active_.start(k));
     }
-    each([this, given](int64_t k) {
-      if (!given) start(k);
-      track(k).before.assign(active_.image(k).begin(), active_.image(k).end());
-    });
+    if (!given) {
+      engine::parallel_for(active_.size(), 1, [this](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) start(k);
+      });
+    }
+    active_.begin();
+    active_.copy_all(Active::kX, Active::kBefore);
     look();
-    each([this](int64_t k) {
+    for (int64_t k = 0; k < active_.size(); ++k) {
       Track& t = track(k);
       t.best_loss = t.best_at_check = losses_[static_cast<size_t>(k)];
       t.losses = {0};
-      t.step = 2 * o_.ball.reach(active_.image(k).size());
-      remember_best(k);
-    });
+      t.step = 2 * o_.ball.reach(static_cast<size_t>(victims_.pixels()));
+    }
+    active_.copy_all(Active::kX, Active::kBest);
+    active_.copy_all(Active::kGradient, Active::kBestGradient);
     ApgdWindow window(o_.steps);
     for (int64_t i = 0, since = 0; i < o_.steps && !active_.empty(); ++i) {
-      each([this, i](int64_t k) { move(k, i == 0); });
+      move(i == 0);
       look();
-      each([this](int64_t k) { note(k); });
+      note();
       if (++since < window.length) continue;
-      each([this, &window](int64_t k) { check_progress(k, window.length); });
+      check_progress(window.length);
       since = 0;
       window.next();
     }
-    each([this](int64_t k) { std::ranges::copy(track(k).best, active_.image(k).begin()); });
+    active_.copy_all(Active::kBest, Active::kX);
     active_.keep_images();
   }
 
  private:
-  template <class F>
-  void each(F&& f) {
-    engine::parallel_for(active_.size(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) f(k);
-    });
-  }
   Track& track(int64_t k) {
     return tracks_[static_cast<size_t>(active_.index[static_cast<size_t>(k)])];
-  }
-  std::span<const float> clean(int64_t k) const {
-    return victims_.clean_of(active_.index[static_cast<size_t>(k)]);
   }
 
   // At distance eps in a random direction, then into [0, 1].
@@ -95,7 +93,7 @@ class Run {
         engine::RngKey(o_.seed, engine::Purpose::kAttack)
             .with(static_cast<uint64_t>(victims_.samples[static_cast<size_t>(i)]))
             .with(static_cast<uint64_t>(restart_));
-    const std::span<float> x = active_.image(k);
+    const std::span<float> x = active_.start(k);
     const bool linf = o_.ball.norm == Norm::kLinf;
     std::vector<double> direction(x.size());
     double size = 0;
@@ -107,7 +105,7 @@ class Run {
     for (size_t p = 0; p < x.size(); ++p) {
       x[p] = static_cast<float>(double{x[p]} + o_.ball.reach(x.size()) * direction[p] / size);
     }
-    o_.ball.project(clean(k), x);
+    o_.ball.project(victims_.clean_of(i), x);
   }
 
   // Logits, losses and gradients where everybody is; who is misclassified leaves.
@@ -115,8 +113,9 @@ class Run {
     if (active_.empty()) return;
     targets_.clear();
     for (int64_t k = 0; k < active_.size(); ++k) targets_.push_back(track(k).target);
-    const auto logits =
-        model_.logits_and_gradient(active_.x, active_.labels, active_.gradient, o_.loss, targets_);
+    model_.logits_and_gradient(active_.array(Active::kX), active_.labels,
+                               active_.array(Active::kGradient), o_.loss, targets_);
+    const std::span<const float> logits = model_.fetch();
     losses_.clear();
     for (int64_t k = 0; k < active_.size(); ++k) {
       const float* row = logits.data() + k * model_.classes();
@@ -128,51 +127,44 @@ class Run {
     active_.drop_broken(logits);
   }
 
-  void remember_best(int64_t k) {
-    const auto x = active_.image(k);
-    const auto g = active_.gradient_of(k);
-    track(k).best.assign(x.begin(), x.end());
-    track(k).best_gradient.assign(g.begin(), g.end());
+  void move(bool first) {
+    lengths_.clear();
+    for (int64_t k = 0; k < active_.size(); ++k) lengths_.push_back(track(k).step);
+    active_.ascend_with_momentum(o_.ball, lengths_, first ? 1 : 0.75);
   }
 
-  void move(int64_t k, bool first) {
-    Track& t = track(k);
-    const std::span<float> x = active_.image(k);
-    std::vector<float> z(x.begin(), x.end());
-    o_.ball.ascend(clean(k), active_.gradient_of(k), t.step, z);
-    const double a = first ? 1 : 0.75;
-    for (size_t p = 0; p < x.size(); ++p) {
-      const double here = x[p];
-      const double next = here + a * (double{z[p]} - here) + (1 - a) * (here - t.before[p]);
-      t.before[p] = x[p];
-      x[p] = static_cast<float>(next);
+  void note() {
+    rows_.clear();
+    for (int64_t k = 0; k < active_.size(); ++k) {
+      Track& t = track(k);
+      const double loss = losses_[static_cast<size_t>(k)];
+      t.losses.push_back(loss);
+      if (loss <= t.best_loss) continue;
+      t.best_loss = loss;
+      rows_.push_back(k);
     }
-    o_.ball.project(clean(k), x);
+    active_.copy(Active::kX, Active::kBest, rows_);
+    active_.copy(Active::kGradient, Active::kBestGradient, rows_);
   }
 
-  void note(int64_t k) {
-    Track& t = track(k);
-    const double loss = losses_[static_cast<size_t>(k)];
-    t.losses.push_back(loss);
-    if (loss <= t.best_loss) return;
-    t.best_loss = loss;
-    remember_best(k);
-  }
-
-  void check_progress(int64_t k, int64_t window) {
-    Track& t = track(k);
-    int64_t rises = 0;
-    for (size_t i = t.losses.size() - static_cast<size_t>(window); i < t.losses.size(); ++i) {
-      rises += t.losses[i] > t.losses[i - 1] ? 1 : 0;
+  void check_progress(int64_t window) {
+    rows_.clear();
+    for (int64_t k = 0; k < active_.size(); ++k) {
+      Track& t = track(k);
+      int64_t rises = 0;
+      for (size_t i = t.losses.size() - static_cast<size_t>(window); i < t.losses.size(); ++i) {
+        rises += t.losses[i] > t.losses[i - 1] ? 1 : 0;
+      }
+      const bool oscillates = static_cast<double>(rises) <= 0.75 * static_cast<double>(window);
+      const bool stuck = !t.halved && t.best_at_check >= t.best_loss;
+      t.halved = oscillates || stuck;
+      t.best_at_check = t.best_loss;
+      if (!t.halved) continue;
+      t.step /= 2;
+      rows_.push_back(k);
     }
-    const bool oscillates = static_cast<double>(rises) <= 0.75 * static_cast<double>(window);
-    const bool stuck = !t.halved && t.best_at_check >= t.best_loss;
-    t.halved = oscillates || stuck;
-    t.best_at_check = t.best_loss;
-    if (!t.halved) return;
-    t.step /= 2;
-    std::ranges::copy(t.best, active_.image(k).begin());
-    std::ranges::copy(t.best_gradient, active_.gradient.begin() + k * victims_.pixels());
+    active_.copy(Active::kBest, Active::kX, rows_);
+    active_.copy(Active::kBestGradient, Active::kGradient, rows_);
   }
 
   AttackedModel& model_;
@@ -182,7 +174,8 @@ class Run {
   int64_t restart_;
   std::vector<Track> tracks_;
   std::vector<int32_t> targets_;
-  std::vector<double> losses_;
+  std::vector<double> losses_, lengths_;
+  std::vector<int64_t> rows_;
 };
 
 // The class of each image's clean logits that is `rank`-th from the top, 0 being the largest.

@@ -22,7 +22,7 @@ double attack_loss(AttackLoss loss, const float* logits, int64_t classes, int32_
 // Sum over the images of kDlr, or with `targets` of kTargetedDlr, as one number on the tape.
 //   logits (B, C), C at least 3, with targets 4;  labels, targets (B) i32
 // The gradient takes the order of the logits as given. Error(kShape) for other sizes, Error(kValue)
-// for a class outside.
+// for a class outside (looked at on the CPU only).
 engine::Tensor dlr_loss(const engine::Tensor& logits, const engine::Tensor& labels,
                         const engine::Tensor& targets);
 

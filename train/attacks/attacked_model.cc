@@ -1,17 +1,17 @@
 #include "train/attacks/attacked_model.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "engine/core/device_memory.h"
 #include "engine/core/error.h"
 #include "nn/loss/kl_divergence.h"
-#include "train/attacks/pixel_range.h"
 #include "train/evaluate.h"
-#include "train/model.h"
 
 namespace train {
 
 using engine::check;
+using engine::Device;
+using engine::Dtype;
 using engine::ErrorKind;
 using engine::Tensor;
 
@@ -23,14 +23,19 @@ int64_t with_whole_groups(const Network& network, int64_t count) {
   return group > 0 ? (count + group - 1) / group * group : count;
 }
 
-void resize(engine::Buffer& buffer, const engine::Shape& shape) {
-  if (buffer.tensor().defined() && buffer.tensor().shape() == shape) return;
-  buffer = engine::Buffer(shape, engine::Dtype::kF32, engine::Device::kCpu);
+// The host's numbers as a tensor; what is const is only read.
+Tensor view(std::span<const float> values) {
+  return {const_cast<float*>(values.data()),  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+          {static_cast<int64_t>(values.size())},
+          Dtype::kF32,
+          Device::kCpu};
 }
 
-void check_finite(std::span<const float> values, const char* what) {
-  check(std::ranges::all_of(values, [](float x) { return std::isfinite(x); }), ErrorKind::kValue,
-        "attack: the model's ", what, " are not finite: its weights have diverged");
+void zero_rest(const Tensor& x, int64_t from) {
+  if (from < x.numel()) {
+    engine::device_zero(x.device(), x.data<float>() + from,
+                        (x.numel() - from) * int64_t{sizeof(float)});
+  }
 }
 
 }  // namespace
@@ -40,19 +45,36 @@ AttackedModel::AttackedModel(const Network& network, const Config& config)
       config_(config),
       pixels_(config.model.channels * config.model.image_size * config.model.image_size),
       classes_(config.model.classes),
-      tape_(arena_) {}
+      range_(config, network.device()),
+      arena_(network.device()),
+      tape_(arena_),
+      seed_gradient_({1}, Dtype::kF32, network.device()),
+      not_finite_({2}, Dtype::kF32, network.device()) {
+  constexpr float kOne = 1;
+  engine::device_copy(device(), seed_gradient_.tensor().raw(), Device::kCpu, &kOne, sizeof(kOne));
+}
 
-// A copy in images_, normalised as the loader does; what is beyond `pixels` is zero.
-Tensor AttackedModel::normalised(std::span<const float> pixels) {
-  const auto count = static_cast<int64_t>(pixels.size()) / pixels_;
-  check(count > 0 && static_cast<int64_t>(pixels.size()) == count * pixels_, ErrorKind::kShape,
-        "attack: ", pixels.size(), " pixels for images of ", pixels_);
+// Forgets the pass before; how many images this one is of.
+int64_t AttackedModel::begin_pass(const Tensor& pixels) {
+  const int64_t count = pixels.numel() / pixels_;
+  check(count > 0 && pixels.numel() == count * pixels_, ErrorKind::kShape,
+        "attack: ", pixels.numel(), " pixels for images of ", pixels_);
+  tape_.clear();
+  arena_.reset();
+  host_arena_.reset();
+  routings_.clear();
+  return count;
+}
+
+// A copy normalised as the loader does; what is beyond `pixels` is zero.
+Tensor AttackedModel::normalised(const Tensor& pixels) {
   const int64_t size = config_.model.image_size;
-  resize(images_, {with_whole_groups(network_, count), config_.model.channels, size, size});
-  float* to = images_.data<float>();
-  std::fill(to + count * pixels_, to + images_.tensor().numel(), 0.0f);
-  normalise_pixels(config_, pixels, {to, pixels.size()});
-  return images_.tensor();
+  const Tensor images = arena_.empty(
+      {with_whole_groups(network_, pixels.numel() / pixels_), config_.model.channels, size, size},
+      Dtype::kF32);
+  range_.normalise(engine::brought_to(arena_, pixels), images);
+  zero_rest(images, pixels.numel());
+  return images;
 }
 
 nn::Forward AttackedModel::forward_pass() {
@@ -67,44 +89,119 @@ nn::Forward AttackedModel::forward_pass() {
 
 engine::CrossEntropy AttackedModel::loss_kind() const { return classification_loss(config_); }
 
-std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
-  tape_.clear();
-  arena_.reset();
+void AttackedModel::check_finite() {
+  float counts[2];
+  engine::device_copy(Device::kCpu, counts, device(), not_finite_.tensor().raw(), sizeof(counts));
+  if (counts[0] == 0 && counts[1] == 0) return;
+  engine::device_zero(device(), not_finite_.tensor().raw(), sizeof(counts));
+  engine::fail(ErrorKind::kValue, "attack: the model's ", counts[1] > 0 ? "gradients" : "logits",
+               " are not finite: its weights have diverged");
+}
+
+// A GPU counts, so that nobody waits; check_finite() asks.
+void AttackedModel::note_finite(const Tensor& values, bool gradient) {
+  const engine::RowsCols size{values.shape()[0], values.numel() / values.shape()[0]};
+  engine::dispatch_device(device(), [&](auto backend) {
+    kernels::add_not_finite(backend, size, values.data<const float>(),
+                            not_finite_.data<float>() + (gradient ? 1 : 0));
+  });
+  if (device() == Device::kCpu) check_finite();
+}
+
+Tensor AttackedModel::first_logits(int64_t count) {
+  logits_ = output_.logits.rows(0, count);
+  note_finite(logits_, false);
+  return logits_;
+}
+
+Tensor AttackedModel::logits(const Tensor& pixels) {
+  const int64_t count = begin_pass(pixels);
   nn::Forward f = forward_pass();
   network_.forward(f, tape_.input(normalised(pixels)), output_);
-  const std::span<const float> logits(
-      output_.logits.data<const float>(),
-      pixels.size() / static_cast<size_t>(pixels_) * static_cast<size_t>(classes_));
-  check_finite(logits, "logits");
-  return logits;
+  return first_logits(count);
 }
 
 template <class LossOf>
-std::span<const float> AttackedModel::differentiate(std::span<const float> pixels,
-                                                    std::span<float> gradient, LossOf&& loss_of) {
-  check(gradient.size() == pixels.size(), ErrorKind::kShape, "attack: gradients of ",
-        gradient.size(), " for ", pixels.size(), " pixels");
-  tape_.clear();
-  arena_.reset();
-  const Tensor images = normalised(pixels);
-  resize(gradients_, images.shape());
-  std::fill_n(gradients_.data<float>(), images.numel(), 0.0f);
+Tensor AttackedModel::differentiate(const Tensor& pixels, const Tensor& gradient,
+                                    LossOf&& loss_of) {
+  check(gradient.numel() == pixels.numel(), ErrorKind::kShape, "attack: gradients of ",
+        gradient.numel(), " for ", pixels.numel(), " pixels");
+  const int64_t count = begin_pass(pixels);
+  const Tensor images = normalised(pixels), slopes = arena_.empty(images.shape(), Dtype::kF32);
+  zero_rest(slopes, 0);
   nn::Forward f = forward_pass();
-  network_.forward(f, tape_.leaf(images, gradients_.tensor()), output_);
-  tape_.backward(loss_of(output_.logits),
-                 Tensor(&seed_, {1}, engine::Dtype::kF32, engine::Device::kCpu));
-  const int64_t plane = config_.model.image_size * config_.model.image_size;
-  const float* from = gradients_.data<float>();
-  for (size_t i = 0; i < pixels.size(); ++i) {
-    const int64_t channel = static_cast<int64_t>(i) / plane % config_.model.channels;
-    gradient[i] = from[i] * static_cast<float>(pixel_unit(config_, channel));
+  network_.forward(f, tape_.leaf(images, slopes), output_);
+  tape_.backward(loss_of(output_.logits), seed_gradient_.tensor());
+  const bool here = gradient.device() == device();
+  const Tensor of_pixels =
+      (here ? gradient : arena_.empty(gradient.shape(), Dtype::kF32)).viewed({count, pixels_});
+  range_.differentiate(slopes, of_pixels);
+  note_finite(of_pixels, true);
+  if (!here) {
+    engine::device_copy(gradient.device(), gradient.raw(), device(), of_pixels.raw(),
+                        gradient.bytes());
   }
-  check_finite(gradient, "gradients");
-  const std::span<const float> logits(
-      output_.logits.data<const float>(),
-      pixels.size() / static_cast<size_t>(pixels_) * static_cast<size_t>(classes_));
-  check_finite(logits, "logits");
-  return logits;
+  return first_logits(count);
+}
+
+// For all images of a pass: those that only fill a group have class 0, and nobody reads their
+// gradient.
+Tensor AttackedModel::classes_of(std::span<const int32_t> classes, int64_t images) {
+  for (const int32_t c : classes) {
+    check(c >= 0 && c < classes_, ErrorKind::kValue, "attack: class ", c, " of ", classes_);
+  }
+  const Tensor filled = host_arena_.empty({images}, Dtype::kI32);
+  int32_t* end = std::ranges::copy(classes, filled.data<int32_t>()).out;
+  std::fill(end, filled.data<int32_t>() + images, 0);
+  return engine::brought_to(arena_, filled);
+}
+
+Tensor AttackedModel::logits_and_gradient(const Tensor& pixels, std::span<const int32_t> labels,
+                                          const Tensor& gradient, AttackLoss loss,
+                                          std::span<const int32_t> targets) {
+  const auto count = static_cast<int64_t>(labels.size());
+  check(gradient.numel() == pixels.numel() && count * pixels_ == pixels.numel(), ErrorKind::kShape,
+        "attack: ", labels.size(), " labels and gradients of ", gradient.numel(), " for ",
+        pixels.numel(), " pixels");
+  const bool targeted = loss == AttackLoss::kTargetedDlr;
+  check(!targeted || targets.size() == labels.size(), ErrorKind::kShape, "attack: ", targets.size(),
+        " targets for ", labels.size(), " images");
+  return differentiate(pixels, gradient, [&](const Tensor& logits) {
+    const int64_t images = logits.shape()[0];
+    const Tensor right = classes_of(labels, images);
+    // A sum, so that an image's gradient knows nothing of how many there are.
+    return loss == AttackLoss::kClassification
+               ? engine::cross_entropy(logits, right, loss_kind(), 1)
+               : dlr_loss(logits, right, targeted ? classes_of(targets, images) : Tensor{});
+  });
+}
+
+Tensor AttackedModel::logits_and_divergence(const Tensor& pixels, const Tensor& reference,
+                                            const Tensor& gradient) {
+  const int64_t count = pixels.numel() / pixels_;
+  check(reference.numel() == count * classes_, ErrorKind::kShape, "attack: ", reference.numel(),
+        " reference logits for ", count, " images of ", classes_, " classes");
+  return differentiate(pixels, gradient, [&](const Tensor& logits) {
+    const Tensor given = engine::brought_to(arena_, reference);
+    const Tensor from = arena_.empty(logits.shape(), Dtype::kF32);
+    engine::dispatch_device(device(), [&](auto backend) {
+      kernels::copy_rows(backend, {count, classes_}, given.data<const float>(), nullptr,
+                         from.data<float>(), nullptr);
+    });
+    zero_rest(from, reference.numel());
+    return nn::kl_divergence(from, logits, 1);
+  });
+}
+
+std::span<const float> AttackedModel::fetch() {
+  const Tensor on_host = engine::brought_to(host_arena_, logits_);
+  if (device() != Device::kCpu) check_finite();
+  return {on_host.data<const float>(), static_cast<size_t>(on_host.numel())};
+}
+
+std::span<const float> AttackedModel::logits(std::span<const float> pixels) {
+  logits(view(pixels));
+  return fetch();
 }
 
 std::span<const float> AttackedModel::logits_and_gradient(std::span<const float> pixels,
@@ -112,42 +209,25 @@ std::span<const float> AttackedModel::logits_and_gradient(std::span<const float>
                                                           std::span<float> gradient,
                                                           AttackLoss loss,
                                                           std::span<const int32_t> targets) {
-  const auto count = static_cast<int64_t>(labels.size());
-  check(gradient.size() == pixels.size() && count * pixels_ == static_cast<int64_t>(pixels.size()),
-        ErrorKind::kShape, "attack: ", labels.size(), " labels and gradients of ", gradient.size(),
-        " for ", pixels.size(), " pixels");
-  const bool targeted = loss == AttackLoss::kTargetedDlr;
-  check(!targeted || targets.size() == labels.size(), ErrorKind::kShape, "attack: ", targets.size(),
-        " targets for ", labels.size(), " images");
-  return differentiate(pixels, gradient, [&](const Tensor& logits) {
-    // Images that only fill a group have class 0; nobody reads their gradient.
-    const int64_t images = logits.shape()[0];
-    const auto filled = [images](std::vector<int32_t>& to, std::span<const int32_t> from) {
-      to.assign(from.begin(), from.end());
-      to.resize(static_cast<size_t>(images), 0);
-      return Tensor(to.data(), {images}, engine::Dtype::kI32, engine::Device::kCpu);
-    };
-    const Tensor right = filled(labels_, labels);
-    // A sum, so that an image's gradient knows nothing of how many there are.
-    return loss == AttackLoss::kClassification
-               ? engine::cross_entropy(logits, right, loss_kind(), 1)
-               : dlr_loss(logits, right, targeted ? filled(targets_, targets) : Tensor{});
-  });
+  logits_and_gradient(view(pixels), labels, view(gradient), loss, targets);
+  return fetch();
 }
 
 std::span<const float> AttackedModel::logits_and_divergence(std::span<const float> pixels,
                                                             std::span<const float> reference,
                                                             std::span<float> gradient) {
-  const size_t count = pixels.size() / static_cast<size_t>(pixels_);
-  check(reference.size() == count * static_cast<size_t>(classes_), ErrorKind::kShape,
-        "attack: ", reference.size(), " reference logits for ", count, " images of ", classes_,
-        " classes");
-  return differentiate(pixels, gradient, [&](const Tensor& logits) {
-    reference_.assign(reference.begin(), reference.end());
-    reference_.resize(static_cast<size_t>(logits.numel()), 0);
-    const Tensor from(reference_.data(), logits.shape(), engine::Dtype::kF32, engine::Device::kCpu);
-    return nn::kl_divergence(from, logits, 1);
-  });
+  logits_and_divergence(view(pixels), view(reference), view(gradient));
+  return fetch();
+}
+
+const std::vector<moe::Routing>& AttackedModel::routings() {
+  if (device() == Device::kCpu) return output_.routings;
+  if (routings_.empty()) {
+    for (const moe::Routing& r : output_.routings) {
+      routings_.push_back(moe::on_host(r, host_arena_));
+    }
+  }
+  return routings_;
 }
 
 }  // namespace train

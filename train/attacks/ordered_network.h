@@ -13,7 +13,7 @@ namespace train {
 // one's.
 class OrderedNetwork final : public Network {
  public:
-  explicit OrderedNetwork(const Network& network) : network_(network) {}
+  explicit OrderedNetwork(const Network& network) : network_(network) { put_on(network.device()); }
   std::vector<moe::LayerOrder>& orders() { return orders_.layers; }
 
   void forward(nn::Forward& f, const engine::Tensor& images, moe::ModelOutput& out) const override {

@@ -36,25 +36,29 @@ void attack_pgd(AttackedModel& model, const PgdOptions& o, Victims& victims) {
         " steps and ", o.restarts,
         " restarts: expected sizes of 0 or more and at least one step and start");
   for (int64_t restart = 0; restart < o.restarts; ++restart) {
-    Active active(victims);
+    Active active(victims, model.device());
     if (active.empty()) return;
     const bool given = restart == 0 && !o.starts.empty();
     for (int64_t k = 0; k < active.size() && (given || o.random_start); ++k) {
       const int64_t i = active.index[static_cast<size_t>(k)];
       if (given) {
-        take_start(o.starts, victims, i, o.ball, active.image(k));
+        take_start(o.starts, victims, i, o.ball, active.start(k));
         continue;
       }
-      o.ball.draw(victims.clean_of(i), key_of(o.seed, victims, i, restart), active.image(k));
+      o.ball.draw(victims.clean_of(i), key_of(o.seed, victims, i, restart), active.start(k));
     }
+    active.begin();
+    const std::vector<double> lengths(static_cast<size_t>(active.size()), o.step);
     for (int64_t t = 0; t < o.steps && !active.empty(); ++t) {
-      active.drop_broken(model.logits_and_gradient(active.x, active.labels, active.gradient));
-      for (int64_t k = 0; k < active.size(); ++k) {
-        const int64_t i = active.index[static_cast<size_t>(k)];
-        o.ball.ascend(victims.clean_of(i), active.gradient_of(k), o.step, active.image(k));
-      }
+      model.logits_and_gradient(active.array(Active::kX), active.labels,
+                                active.array(Active::kGradient));
+      active.drop_broken(model.fetch());
+      active.ascend(o.ball, std::span(lengths).first(active.index.size()));
     }
-    if (!active.empty()) active.drop_broken(model.logits(active.x));
+    if (!active.empty()) {
+      model.logits(active.array(Active::kX));
+      active.drop_broken(model.fetch());
+    }
     active.keep_images();
   }
 }
@@ -65,17 +69,19 @@ void attack_noise(AttackedModel& model, double sigma, int64_t restarts, uint64_t
         "attack: noise of deviation ", sigma, ", ", restarts,
         " times: expected 0 or more, once or ", "more");
   for (int64_t restart = 0; restart < restarts; ++restart) {
-    Active active(victims);
+    Active active(victims, model.device(), 1);
     if (active.empty()) return;
     for (int64_t k = 0; k < active.size(); ++k) {
       const engine::RngKey key =
           key_of(seed, victims, active.index[static_cast<size_t>(k)], restart);
-      const std::span<float> x = active.image(k);
+      const std::span<float> x = active.start(k);
       for (size_t i = 0; i < x.size(); ++i) {
         x[i] = std::clamp(static_cast<float>(double{x[i]} + sigma * key.normal(i)), 0.0f, 1.0f);
       }
     }
-    active.drop_broken(model.logits(active.x));
+    active.begin();
+    model.logits(active.array(Active::kX));
+    active.drop_broken(model.fetch());
     active.keep_images();
   }
 }

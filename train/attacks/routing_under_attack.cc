@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/core/device_memory.h"
 #include "engine/core/error.h"
 #include "train/evaluate.h"
 
@@ -17,6 +18,13 @@ template <class T>
 std::vector<T> copy(const Tensor& x) {
   const T* from = x.data<const T>();
   return {from, from + x.numel()};
+}
+
+// A copy of the host's numbers.
+engine::Buffer on_device(const Tensor& x, engine::Device device) {
+  engine::Buffer copy(x.shape(), x.dtype(), device);
+  engine::device_copy(device, copy.tensor().raw(), x.device(), x.raw(), x.bytes());
+  return copy;
 }
 
 double norm(std::span<const float> x) {
@@ -52,7 +60,7 @@ void RoutingWatcher::remember() {
   kept_.clear();
   for (const moe::Routing& r : model_.routings()) {
     kept_.push_back({r.layer, r.chosen.shape()[1], copy<int32_t>(r.chosen), copy<int32_t>(r.expert),
-                     copy<float>(r.weight)});
+                     on_device(r.chosen, model_.device()), on_device(r.weight, model_.device())});
   }
 }
 
@@ -64,13 +72,9 @@ void RoutingWatcher::begin(const Victims& clean, double& share) {
   model_.logits_and_gradient(clean.clean, clean.labels, gradient_);
   remember();
   // The same choices and weights, but as constants: what is left goes past the routers.
-  for (Kept& k : kept_) {
-    const int64_t tokens = static_cast<int64_t>(k.chosen.size()) / k.choices;
-    orders.push_back({.layer = k.layer,
-                      .chosen = Tensor(k.chosen.data(), {tokens, k.choices}, engine::Dtype::kI32,
-                                       engine::Device::kCpu),
-                      .weight = Tensor(k.weight.data(), {tokens, k.choices}, engine::Dtype::kF32,
-                                       engine::Device::kCpu)});
+  for (const Kept& k : kept_) {
+    orders.push_back(
+        {.layer = k.layer, .chosen = k.fixed_choice.tensor(), .weight = k.fixed_weight.tensor()});
   }
   model_.logits_and_gradient(clean.clean, clean.labels, without_);
   const auto pixels = static_cast<size_t>(model_.pixels_per_image());
@@ -84,7 +88,7 @@ void RoutingWatcher::begin(const Victims& clean, double& share) {
   }
 }
 
-void RoutingWatcher::compare(const Victims& clean, RoutingChanges& changes) const {
+void RoutingWatcher::compare(const Victims& clean, RoutingChanges& changes) {
   changes.layers.resize(kept_.size());
   for (size_t l = 0; l < kept_.size(); ++l) {
     const moe::Routing& r = model_.routings()[l];

@@ -38,7 +38,7 @@ class RoutingWatcher {
 
  private:
   void remember();
-  void compare(const Victims& clean, RoutingChanges& changes) const;
+  void compare(const Victims& clean, RoutingChanges& changes);
 
   OrderedNetwork network_;
   AttackedModel model_;
@@ -46,7 +46,7 @@ class RoutingWatcher {
   struct Kept {
     int64_t layer, choices;
     std::vector<int32_t> chosen, expert;
-    std::vector<float> weight;
+    engine::Buffer fixed_choice, fixed_weight;  // where the model is, for its orders
   };
   std::vector<Kept> kept_;
   std::vector<float> gradient_, without_;

@@ -40,22 +40,28 @@ bool weaker(const AttackPlan& a, const AttackPlan& b) {
 }
 
 int64_t count_zero_gradients(AttackedModel& model, const Victims& clean, AttackLoss loss) {
-  Victims copy = clean;
-  Active right(copy);
-  if (right.empty()) return 0;
-  std::vector<int32_t> targets;
+  std::vector<float> x, gradient;
+  std::vector<int32_t> labels, targets;
+  for (int64_t i = 0; i < clean.size(); ++i) {
+    if (clean.broken[static_cast<size_t>(i)] != 0) continue;
+    labels.push_back(clean.labels[static_cast<size_t>(i)]);
+    x.insert(x.end(), clean.clean_of(i).begin(), clean.clean_of(i).end());
+  }
+  if (labels.empty()) return 0;
   if (loss == AttackLoss::kTargetedDlr) {
-    const std::span<const float> logits = model.logits(right.x);
-    for (int64_t k = 0; k < right.size(); ++k) {
-      targets.push_back(runner_up(logits.data() + k * model.classes(), model.classes(),
-                                  right.labels[static_cast<size_t>(k)]));
+    const std::span<const float> logits = model.logits(x);
+    for (size_t k = 0; k < labels.size(); ++k) {
+      targets.push_back(runner_up(logits.data() + static_cast<int64_t>(k) * model.classes(),
+                                  model.classes(), labels[k]));
     }
   }
-  right.gradient.resize(right.x.size());
-  model.logits_and_gradient(right.x, right.labels, right.gradient, loss, targets);
+  gradient.resize(x.size());
+  model.logits_and_gradient(x, labels, gradient, loss, targets);
   int64_t count = 0;
-  for (int64_t k = 0; k < right.size(); ++k) {
-    count += std::ranges::all_of(right.gradient_of(k), [](float g) { return g == 0; }) ? 1 : 0;
+  const auto pixels = static_cast<size_t>(clean.pixels());
+  for (size_t k = 0; k < labels.size(); ++k) {
+    const auto slopes = std::span(gradient).subspan(k * pixels, pixels);
+    count += std::ranges::all_of(slopes, [](float g) { return g == 0; }) ? 1 : 0;
   }
   return count;
 }

@@ -4,7 +4,9 @@
 #include <span>
 #include <vector>
 
+#include "engine/core/arena.h"
 #include "train/attacks/attacked_model.h"
+#include "train/attacks/ball.h"
 
 namespace train {
 
@@ -33,36 +35,61 @@ struct Victims {
   }
 };
 
-// Those of the victims that an attack still works on, packed; numbers of an image do not depend on
-// who else is there.
+// Those of the victims that an attack still works on, packed, with what it remembers of each:
+// arrays of a row an image, on the model's device. Numbers of an image do not depend on who else is
+// there.
 class Active {
  public:
-  // All victims that are not broken, as clean images.
-  explicit Active(Victims& victims);
+  // The image as it is now, the gradient there, and what is for an attack of more memory.
+  enum Array : uint8_t { kX, kGradient, kBefore, kBest, kBestGradient };
+
+  // All victims that are not broken, as clean images, with the first `arrays` of the arrays.
+  Active(Victims& victims, engine::Device device, int arrays = 2);
 
   bool empty() const { return index.empty(); }
   int64_t size() const { return static_cast<int64_t>(index.size()); }
-  std::span<float> image(int64_t k) {
-    return std::span<float>(x).subspan(static_cast<size_t>(k * pixels_),
-                                       static_cast<size_t>(pixels_));
+
+  // Before begin(), which puts it into kX: where image k starts, on the host; at first the clean
+  // image. Afterwards images are on the device.
+  std::span<float> start(int64_t k) {
+    return std::span<float>(start_).subspan(static_cast<size_t>(k * pixels_),
+                                            static_cast<size_t>(pixels_));
   }
-  std::span<const float> gradient_of(int64_t k) const {
-    return std::span<const float>(gradient).subspan(static_cast<size_t>(k * pixels_),
-                                                    static_cast<size_t>(pixels_));
-  }
-  // Notes who is misclassified now: logits (size(), classes) of `x`. These are broken, their image
-  // is kept, and they leave, with their gradients.
+  void begin();
+
+  // (size(), pixels)
+  engine::Tensor clean() const { return clean_.rows(0, size()); }
+  engine::Tensor array(Array which) const { return arrays_[which].rows(0, size()); }
+  // Rows of `from` become those of `to`: these, or all.
+  void copy(Array from, Array to, std::span<const int64_t> rows);
+  void copy_all(Array from, Array to);
+
+  // Of all images at once, each with a length of its own: Ball::ascend() of kX by kGradient; the
+  // same with momentum a, as apgd.h has it, where kX was before is then in kBefore.
+  void ascend(const Ball& ball, std::span<const double> lengths);
+  void ascend_with_momentum(const Ball& ball, std::span<const double> lengths, double a);
+
+  // Notes who is misclassified now: logits (size(), classes) of kX. These are broken, their image
+  // is kept, and they leave, with all their rows.
   void drop_broken(std::span<const float> logits);
   // Keeps the images of all that are left, though none is broken.
   void keep_images();
 
   std::vector<int64_t> index;   // (size()) of the victim
   std::vector<int32_t> labels;  // (size())
-  std::vector<float> x, gradient;
 
  private:
+  void copy_rows(const engine::Tensor& from, const engine::Tensor& to,
+                 std::span<const int64_t> from_rows, std::span<const int64_t> to_rows);
+  void keep_rows(std::span<const int64_t> rows);
+  const double* there(std::span<const double> lengths);
+
   Victims& victims_;
   int64_t pixels_;
+  engine::StepArena arena_, host_arena_;
+  engine::Tensor clean_, spare_;  // of as many rows as there were at first
+  std::vector<engine::Tensor> arrays_;
+  std::vector<float> start_;
 };
 
 }  // namespace train

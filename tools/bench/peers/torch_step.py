@@ -1,14 +1,18 @@
-"""A training step of a small V-MoE with PRC in PyTorch on the CPU: a peer of `robustmoe bench train`.
+"""A training step of a V-MoE with PRC in PyTorch: a peer of `robustmoe bench train`.
 
     python -m venv VENV && VENV/bin/pip install torch numpy
     VENV/bin/python tools/bench/peers/torch_step.py [--bf16] [--compile] [--threads 2] [--steps 5]
+    python3 tools/bench/peers/torch_step.py --work s32 --device cuda --pairs 512 --bf16 [--compile]
 
-The work is that of the recipe cifar10-small-prc: 64 pairs of views of 32 x 32, patches of 4, width 192,
+The work "small" is that of the recipe cifar10-small-prc: 64 pairs of views of 32 x 32, patches of 4, width 192,
 hidden width 768, 3 heads, 8 blocks, of which those at 5 and 7 have 8 experts, two for each token, chosen
-under noise; cross-entropy plus PRC on the pairs' clean probabilities; Adam, without clipping. Tokens are
-sorted by expert once a layer and experts' weights lie in one tensor, so that there is one product an expert
-and no search for its tokens; Adam is fused. --compile compiles model, loss and gradient, except the loop over
-experts. The last line is JSON: median step in ms and views per second.
+under noise; cross-entropy plus PRC on the pairs' clean probabilities; Adam, without clipping. "s32" is that of
+prc-s32-imagenet (dropless, without expert dropout): views of 224 x 224, patches of 32, width 512, hidden width
+2048, 8 heads, 1000 classes. Tokens are sorted by expert once a layer and experts' weights lie in one tensor, so
+that there is no search for an expert's tokens: one product an expert, or on a GPU in bf16
+torch.nn.functional.grouped_mm where PyTorch has it, which needs no number on the host; Adam is fused. --compile
+compiles model, loss and gradient, except the loop over experts. The last line is JSON: median step in ms and views per
+second.
 """
 
 import argparse
@@ -21,8 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-WIDTH, HIDDEN, HEADS, BLOCKS, PATCH, SIZE, CLASSES = 192, 768, 3, 8, 4, 32, 10
+WORKS = {"small": (192, 768, 3, 8, 4, 32, 10), "s32": (512, 2048, 8, 8, 32, 224, 1000)}
+WIDTH, HIDDEN, HEADS, BLOCKS, PATCH, SIZE, CLASSES = WORKS["small"]
 EXPERTS, CHOICES, MOE_BLOCKS = 8, 2, (5, 7)
+DEVICE = "cpu"
+GROUPED = getattr(F, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 
 
 class Mlp(nn.Module):
@@ -44,8 +51,21 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.randn(EXPERTS, HIDDEN, WIDTH) / math.sqrt(HIDDEN))
         self.down_bias = nn.Parameter(torch.zeros(EXPERTS, WIDTH))
 
-    @torch.compiler.disable  # how many rows an expert has changes: compiled again and again otherwise
     def forward(self, rows, counts):
+        if DEVICE == "cuda" and GROUPED is not None and torch.is_autocast_enabled("cuda"):
+            return self.grouped(rows, counts)
+        return self.one_by_one(rows, counts)
+
+    def grouped(self, rows, counts):
+        ends = counts.cumsum(0).to(torch.int32)
+        expert = torch.repeat_interleave(torch.arange(EXPERTS, device=rows.device), counts, output_size=len(rows))
+        up, down = self.up.to(torch.bfloat16), self.down.to(torch.bfloat16)
+        hidden = GROUPED(rows.to(torch.bfloat16), up, offs=ends) + self.up_bias.to(torch.bfloat16)[expert]
+        hidden = F.gelu(hidden, approximate="tanh")
+        return GROUPED(hidden, down, offs=ends) + self.down_bias.to(torch.bfloat16)[expert]
+
+    @torch.compiler.disable  # how many rows an expert has changes: compiled again and again otherwise
+    def one_by_one(self, rows, counts):
         out = []
         for e, part in enumerate(torch.split(rows, counts.tolist())):
             hidden = F.gelu(torch.addmm(self.up_bias[e], part, self.up[e]), approximate="tanh")
@@ -60,7 +80,7 @@ class Moe(nn.Module):
 
     def forward(self, x):
         tokens = x.reshape(-1, WIDTH)
-        with torch.autocast("cpu", enabled=False):  # routers stay f32
+        with torch.autocast(DEVICE, enabled=False):  # routers stay f32
             logits = self.router(tokens.float())
             clean = logits.softmax(-1)
             gates = (logits + torch.randn_like(logits) / EXPERTS).softmax(-1)
@@ -68,7 +88,7 @@ class Moe(nn.Module):
         order = chosen.reshape(-1).argsort(stable=True)
         rows = self.experts(tokens[order // CHOICES], torch.bincount(chosen.reshape(-1), minlength=EXPERTS))
         place = torch.empty_like(order)
-        place[order] = torch.arange(order.numel())
+        place[order] = torch.arange(order.numel(), device=order.device)
         chosen_rows = rows[place].reshape(-1, CHOICES, WIDTH)
         out = (chosen_rows * weight.unsqueeze(-1)).sum(1)
         return out.reshape(x.shape), clean
@@ -122,21 +142,26 @@ def prc(clean):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--work", choices=sorted(WORKS), default="small")
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options.add_argument("--pairs", type=int, default=64)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--steps", type=int, default=5)
     options.add_argument("--bf16", action="store_true")
     options.add_argument("--compile", action="store_true")
     options = options.parse_args()
+    global WIDTH, HIDDEN, HEADS, BLOCKS, PATCH, SIZE, CLASSES, DEVICE
+    WIDTH, HIDDEN, HEADS, BLOCKS, PATCH, SIZE, CLASSES = WORKS[options.work]
+    DEVICE = options.device
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    model = Vit()
+    model = Vit().to(DEVICE)
     adam = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0, fused=True)
-    images = torch.randn(2 * options.pairs, 3, SIZE, SIZE)
-    labels = torch.randint(0, CLASSES, (options.pairs,)).repeat(2)
+    images = torch.randn(2 * options.pairs, 3, SIZE, SIZE, device=DEVICE)
+    labels = torch.randint(0, CLASSES, (options.pairs,), device=DEVICE).repeat(2)
 
     def loss_of(images, labels):
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=options.bf16):
             logits, routed = model(images)
         return F.cross_entropy(logits.float(), labels) + sum(prc(clean) for clean in routed)
 
@@ -147,7 +172,7 @@ def main():
         loss = run(images, labels)
         loss.backward()
         adam.step()
-        return loss.item()
+        return loss.item()  # waits for the device
 
     for _ in range(3):
         step()
@@ -158,7 +183,8 @@ def main():
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds)
     print(json.dumps({"peer": "torch " + torch.__version__, "precision": "bf16" if options.bf16 else "f32",
-                      "compiled": options.compile, "threads": options.threads, "step_ms": 1e3 * median,
+                      "compiled": options.compile, "threads": options.threads, "device": DEVICE,
+                      "grouped_mm": DEVICE == "cuda" and options.bf16 and GROUPED is not None, "step_ms": 1e3 * median,
                       "views_per_s": 2 * options.pairs / median}))
 
 

@@ -18,6 +18,7 @@ namespace {
 struct Case {
   bool bias = false, residual = false, activated = false, accumulate = false;
   GeluForm form = GeluForm::kTanh;
+  Precision precision = Precision::kF32;
 };
 const Case kCases[] = {
     {},
@@ -63,6 +64,17 @@ struct Outputs {
   std::vector<T> c, activated;
 };
 
+// An operand as it is multiplied; tf32 is compared with f32.
+template <class T>
+double rounded(T x, Precision precision) {
+  if (precision != Precision::kBf16) return x;
+  return to_float(to_bf16(static_cast<float>(x)));
+}
+template <class T>
+double bound(Precision precision) {
+  return precision == Precision::kTf32 ? 2e-3 : tolerance<T>();
+}
+
 // By the definition, in f64; the padding of c keeps what was there, that of `activated` zeros.
 template <class T>
 Outputs<double> reference(const Inputs<T>& in, const Case& what) {
@@ -73,7 +85,7 @@ Outputs<double> reference(const Inputs<T>& in, const Case& what) {
       for (int64_t p = 0; p < in.size.k; ++p) {
         const T x = in.ta == Trans::kNo ? in.a[i * in.lda + p] : in.a[p * in.lda + i];
         const T w = in.tb == Trans::kNo ? in.b[p * in.ldb + j] : in.b[j * in.ldb + p];
-        sum += double(x) * w;
+        sum += rounded(x, what.precision) * rounded(w, what.precision);
       }
       const int64_t at = i * in.ldc + j;
       if (what.accumulate) sum += in.c[at];
@@ -99,7 +111,8 @@ Outputs<T> run(Device device, const Inputs<T>& in, const Case& what) {
   on_device(device, [&](auto backend) {
     kernels::gemm<T>(backend, in.ta, in.tb, in.size, a.data<const T>(), in.lda, b.data<const T>(),
                      in.ldb, c.data<T>(), in.ldc,
-                     what.accumulate ? GradWrite::kAccumulate : GradWrite::kOverwrite, epilogue);
+                     what.accumulate ? GradWrite::kAccumulate : GradWrite::kOverwrite, epilogue,
+                     what.precision);
   });
   return {download<T>(c), download<T>(activated)};
 }
@@ -117,8 +130,8 @@ void check_case(Device device, const Inputs<T>& in, const Case& what) {
   CAPTURE(what.accumulate);
   const auto want = reference(in, what);
   const auto got = run(device, in, what);
-  CHECK(worst_error(got.c, want.c) < tolerance<T>());
-  CHECK(worst_error(got.activated, want.activated) < tolerance<T>());
+  CHECK(worst_error(got.c, want.c) < bound<T>(what.precision));
+  CHECK(worst_error(got.activated, want.activated) < bound<T>(what.precision));
 }
 
 template <class T>
@@ -143,6 +156,24 @@ void check_gemm(Device device) {
   CHECK(run(device, none, {}).c.empty());
 }
 
+void check_precision(Precision precision) {
+  for (const Trans ta : {Trans::kNo, Trans::kYes}) {
+    for (const Trans tb : {Trans::kNo, Trans::kYes}) {
+      for (Case what : kCases) {
+        what.precision = precision;
+        check_case(Device::kCuda, Inputs<float>(ta, tb, {3, 5, 7}), what);
+        check_case(Device::kCuda, Inputs<float>(ta, tb, {17, 20, 24}), what);
+      }
+      const Case plain{.precision = precision};
+      for (const int64_t pad : {0, 3, 4}) {
+        check_case(Device::kCuda, Inputs<float>(ta, tb, {33, 36, 64}, pad), plain);
+      }
+      check_case(Device::kCuda, Inputs<float>(ta, tb, {5, 12, 0}), plain);
+      check_case(Device::kCuda, Inputs<float>(ta, tb, {40, 24, 2048}), plain);
+    }
+  }
+}
+
 // The same product again gives the same bits, split over k or not.
 template <class T>
 void check_repeats(Device device) {
@@ -160,25 +191,29 @@ void check_repeats(Device device) {
 
 // A row has the same bits whatever the number of rows.
 template <class T>
+void check_rows_of(Device device, Trans tb, int64_t n, int64_t k,
+                   Precision precision = Precision::kF32) {
+  Inputs<T> in(Trans::kNo, tb, {511, n, k});
+  const Case what{.bias = true, .precision = precision};
+  const auto all = run(device, in, what).c;
+  for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
+    CAPTURE(n);
+    CAPTURE(k);
+    CAPTURE(m);
+    in.size.m = m;
+    in.a = test_values<T>(1, m * k);  // the first rows of the same sequence
+    in.c.resize(m * n);
+    in.residual.resize(m * n);
+    CHECK(same_bits(run(device, in, what).c, std::vector<T>(all.begin(), all.begin() + m * n)));
+  }
+}
+template <class T>
 void check_rows(Device device) {
   for (const int64_t n : {int64_t{8}, int64_t{10}, int64_t{65}, int64_t{576}, int64_t{1000}}) {
     for (const int64_t k : {int64_t{65}, int64_t{192}, int64_t{768}}) {
       for (const Trans tb : {Trans::kNo, Trans::kYes}) {
         if (kSanitized && n * k > 50'000) continue;
-        Inputs<T> in(Trans::kNo, tb, {511, n, k});
-        const Case what{.bias = true};
-        const auto all = run(device, in, what).c;
-        for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
-          CAPTURE(n);
-          CAPTURE(k);
-          CAPTURE(m);
-          in.size.m = m;
-          in.a = test_values<T>(1, m * k);  // the first rows of the same sequence
-          in.c.resize(m * n);
-          in.residual.resize(m * n);
-          CHECK(
-              same_bits(run(device, in, what).c, std::vector<T>(all.begin(), all.begin() + m * n)));
-        }
+        check_rows_of<T>(device, tb, n, k);
       }
     }
   }
@@ -211,4 +246,41 @@ TEST_CASE("cuda: gemm, same bits of a row for any number of rows, f32" *
 TEST_CASE("cuda: gemm, same bits of a row for any number of rows, f64" *
           doctest::skip(!cuda_available())) {
   check_rows<double>(Device::kCuda);
+}
+TEST_CASE("cuda: gemm bf16" * doctest::skip(!cuda_available())) {
+  check_precision(Precision::kBf16);
+}
+TEST_CASE("cuda: gemm tf32" * doctest::skip(!cuda_available())) {
+  check_precision(Precision::kTf32);
+}
+TEST_CASE("cuda: gemm, same bits of a row for any number of rows, bf16 and tf32" *
+          doctest::skip(!cuda_available())) {
+  for (const Precision precision : {Precision::kBf16, Precision::kTf32}) {
+    for (const Trans tb : {Trans::kNo, Trans::kYes}) {
+      check_rows_of<float>(Device::kCuda, tb, 10, 65, precision);
+      check_rows_of<float>(Device::kCuda, tb, 576, 192, precision);
+    }
+  }
+}
+TEST_CASE("cuda: gemm bf16 rounds as the CPU does, NaN and infinity too" *
+          doctest::skip(!cuda_available())) {
+  Inputs<float> in(Trans::kNo, Trans::kNo, {9, 1, 1});
+  in.b = {1};
+  in.a = {1.00390625f, 1.01171875f, NAN, -INFINITY, 3.4e38f, 1e-40f, -0.0f, 1.0039062f, 65535.0f};
+  const Case what{.precision = Precision::kBf16};
+  const auto got = run(Device::kCuda, in, what).c;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const float want = to_float(to_bf16(in.a[i]));
+    CAPTURE(i);
+    CHECK((std::isnan(want) ? std::isnan(got[i]) : got[i] == want));
+  }
+}
+TEST_CASE("cuda: gemm of f64 in bf16 or tf32 is an error" * doctest::skip(!cuda_available())) {
+  const Inputs<double> in(Trans::kNo, Trans::kNo, {2, 3, 4});
+  CHECK_THROWS_AS(run(Device::kCuda, in, {.precision = Precision::kBf16}), Error);
+  CHECK_THROWS_AS(run(Device::kCuda, in, {.precision = Precision::kTf32}), Error);
+}
+TEST_CASE("cpu seam: gemm in tf32 is an error") {
+  const Inputs<float> in(Trans::kNo, Trans::kNo, {2, 3, 4});
+  CHECK_THROWS_AS(run(Device::kCpu, in, {.precision = Precision::kTf32}), Error);
 }

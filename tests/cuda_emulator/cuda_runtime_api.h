@@ -1,0 +1,3 @@
+#pragma once
+
+#include "tests/cuda_emulator/cuda_runtime.h"
