@@ -50,11 +50,10 @@ PerImage elements(const moe::VmoeConfig& c, const Storage& kept) {
   // norm2, router tensors and index arrays, dispatched tokens, z, gelu(z), expert output, output
   out.moe = t * (half * (d + k * (2 * d + 2 * mlp) + d) + 2 + 5 * e + 6 * choices);
   out.moe += t * copy * d;  // norm2 as the router reads it
-  if (c.moe.chooser == moe::Chooser::kSoft && !c.moe_layers.empty()) {
-    // unit tokens, logits, noise, both softmaxes and a transposed copy; mixtures in two orders
-    const double slots = e * number(moe::soft_slots(c.moe, c.vit.tokens()));
-    out.moe += t * (d + 6 * slots) + half * (2 * slots * d + copy * 2 * t * slots);
-  }
+  const bool soft = c.moe.chooser == moe::Chooser::kSoft && !c.moe_layers.empty();
+  const double slots = soft ? e * number(moe::soft_slots(c.moe, c.vit.tokens())) : 0;
+  // unit tokens, logits, noise, both softmaxes and a transposed copy; mixtures in two orders
+  if (soft) out.moe += t * (d + 6 * slots) + half * (2 * slots * d + copy * 2 * t * slots);
   if (c.moe.bf16_dispatch && !kept.bf16)
     out.moe += t * k * 2 * d;  // rounded copies of what goes in and out
   out.mask =
@@ -63,6 +62,11 @@ PerImage elements(const moe::VmoeConfig& c, const Storage& kept) {
   out.stem = (1 + half * copy) * side * side * number(c.vit.channels) + half * 2 * t * d;
   const double hidden = c.moe_layers.empty() ? mlp : std::max(1.0, k) * mlp;
   out.widest_gradient = half * t * (hidden + 4 * d + k * d);
+  if (soft) {  // slots and tokens have gradients of their own, and so have both softmaxes
+    const bool dense = std::ssize(c.moe_layers) < c.vit.layers;
+    out.widest_gradient = half * (t * (9 * d + (dense ? mlp : 0)) + slots * (2 * d + mlp)) +
+                          t * slots * (3 + copy);
+  }
   return out;
 }
 

@@ -12,7 +12,7 @@ Tensor Tape::leaf(const Tensor& x, const Tensor& grad) {
   check(grad.dtype() == x.dtype(), ErrorKind::kDtype, "leaf: gradient of ", grad.dtype(),
         " for value of ", x.dtype());
   const Tensor y = attach(x, static_cast<int>(slots_.size()));
-  slots_.push_back({grad, true, true, false});
+  slots_.push_back({.grad = grad, .written = true, .leaf = true});
   return y;
 }
 
@@ -21,7 +21,9 @@ bool Tape::attach_outputs(std::span<const Tensor> inputs, std::span<Tensor> outp
   for (const Tensor& x : inputs) {
     check(x.tape() == nullptr || x.tape() == this, ErrorKind::kValue,
           "an op's inputs are on two different tapes");
-    wanted |= x.slot() >= 0;
+    if (x.slot() < 0) continue;
+    wanted = true;
+    ++slots_[x.slot()].readers;
   }
   for (Tensor& y : outputs) {
     y = attach(y, wanted ? static_cast<int>(slots_.size()) : -1);
@@ -39,7 +41,8 @@ void Tape::backward(const Tensor& loss, const Tensor& seed) {
   check(!differentiated_, ErrorKind::kValue,
         "backward: it has run already: clear() the tape first");
   differentiated_ = true;
-  slots_[loss.slot()] = {seed, true, false, false};
+  slots_[loss.slot()].grad = seed;
+  slots_[loss.slot()].written = true;
   constexpr size_t kMaxOutputs = 8;
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
     const Node& node = **it;
@@ -82,7 +85,8 @@ GradTarget Tape::target(const Tensor& x) {
         "gradient of an input that wants none");
   Slot& slot = slots_[x.slot()];
   if (slot.written) return {slot.grad, GradWrite::kAccumulate};
-  slot = {take_free(x), true, false, true};
+  slot.grad = take_free(x);
+  slot.written = slot.owned = true;
   return {slot.grad, GradWrite::kOverwrite};
 }
 
@@ -103,9 +107,21 @@ bool Tape::pass_grad(const Tensor& x, const Tensor& dy) {
   if (to.written || !from.owned) return false;
   Tensor grad = from.grad;
   grad.shape_ = x.shape();
-  to = {grad, true, false, true};
+  to.grad = grad;
+  to.written = to.owned = true;
   from.owned = false;
   return true;
+}
+
+void Tape::offer_slope(const Tensor& y, const Slope& slope) {
+  if (y.slot() >= 0) slots_[y.slot()].slope = slope;
+}
+
+Tape::Slope Tape::take_slope(const Tensor& y) {
+  Slot& slot = slots_[y.slot()];
+  if (!slot.slope.of.defined() || slot.readers != 1 || slot.written) return {};
+  slot.multiplied = true;
+  return slot.slope;
 }
 
 namespace {

@@ -92,6 +92,19 @@ class Tape {
   // False too for a dy that is no output's gradient (memory of the backward's own).
   bool pass_grad(const Tensor& x, const Tensor& dy);
 
+  // For y = f(z) of each element: whoever is about to write d(loss)/d(y) whole may multiply it by
+  // f'(z) at once. `form` says which f; the two ops know.
+  struct Slope {
+    Tensor of;
+    int form = 0;
+  };
+  void offer_slope(const Tensor& y, const Slope& slope);
+  // By a backward that is about to ask for target(y) and will overwrite all of it: what to multiply
+  // by, if it was offered and nobody else reads y; then y's gradient counts as multiplied.
+  // Undefined `of`: nothing.
+  Slope take_slope(const Tensor& y);
+  bool multiplied(const Tensor& dy) const { return dy.slot() >= 0 && slots_[dy.slot()].multiplied; }
+
   // Memory of dy's shape for a backward that transforms dy before using it: dy itself where
   // nobody else will read it again, else fresh memory.
   Tensor scratch_like(const Tensor& dy) {
@@ -141,7 +154,10 @@ class Tape {
     Tensor grad;
     bool written = false;
     bool leaf = false;
-    bool owned = false;  // allocated by target(): may be handed over or used again
+    bool owned = false;       // allocated by target(): may be handed over or used again
+    bool multiplied = false;  // by the slope
+    int readers = 0;          // ops that take it
+    Slope slope = {};
   };
 
   Tensor attach(Tensor x, int slot) {

@@ -34,13 +34,17 @@ struct GemmSize {
 
 // What happens to an element after its product is complete, in this order:
 //   c = product (+ c, when accumulating) + bias[column] + residual;  activated = gelu(c)
-// `residual` and `activated` have c's layout and type.
+// `residual` and `activated` have c's layout and type. On CUDA, each instead of all others:
+//   c = product * gelu'(slope_of), which has c's layout and type, when not accumulating;
+//   b_sums[column] += sum of b's column over k, in gemm() with a dense b that is not transposed.
 template <class T>
 struct Epilogue {
   const Wide<T>* bias = nullptr;
   const T* residual = nullptr;
   T* activated = nullptr;
   GeluForm form = GeluForm::kTanh;
+  const T* slope_of = nullptr;
+  Wide<T>* b_sums = nullptr;
 };
 
 // c (m,n) = op(a) (m,k) * op(b) (k,n). Row-major; lda, ldb, ldc are the strides of the

@@ -3,6 +3,7 @@
 #include "engine/gemm/lt_planner.cuh"
 #include "engine/gemm/operand_types.cuh"
 #include "engine/ops/gelu.cuh"
+#include "engine/ops/linear_kernels.h"
 #include "engine/ops/warp.cuh"
 
 // Products by cuBLASLt (lt_planner.cuh), and what it does not do for us around them.
@@ -15,7 +16,8 @@ struct Rest {
   Epilogue<T> todo;
   bool clear;
   bool any() const {
-    return clear || todo.bias != nullptr || todo.residual != nullptr || todo.activated != nullptr;
+    return clear || todo.bias != nullptr || todo.residual != nullptr || todo.activated != nullptr ||
+           todo.slope_of != nullptr;
   }
 };
 
@@ -30,6 +32,10 @@ __global__ void __launch_bounds__(kWarp* kRowsPerBlock)
   for (int64_t j = int64_t{threadIdx.x} * kVec; j < n; j += kWarp * kVec) {
     const int64_t at = row * ldc + j;
     Packed x = rest.clear ? Packed{} : Packed::load(c + at);
+    if (e.slope_of != nullptr) {
+      const Packed z = Packed::load(e.slope_of + at);
+      for (int i = 0; i < kVec; ++i) x.v[i] *= gelu_slope(z.v[i], e.form);
+    }
     if (e.bias != nullptr) {
       const Packed b = Packed::load(e.bias + j);
       for (int i = 0; i < kVec; ++i) x.v[i] += b.v[i];
@@ -51,7 +57,7 @@ void finish(Cuda on, T* c, int64_t ldc, GemmSize size, const Rest<T>& rest) {
   if (!rest.any()) return;
   const Epilogue<T>& e = rest.todo;
   const bool packed =
-      packable<T>(size.n, c, e.bias, e.residual, e.activated) && ldc % kPack<T> == 0;
+      packable<T>(size.n, c, e.bias, e.residual, e.activated, e.slope_of) && ldc % kPack<T> == 0;
   const auto kernel = packed ? rest_kernel<T, kPack<T>> : rest_kernel<T, 1>;
   launch(on, blocks_for(size.m, kRowsPerBlock), dim3(kWarp, kRowsPerBlock), kernel, c, ldc, size.m,
          size.n, rest);
@@ -153,12 +159,31 @@ Stored<float> bias_beside(const T*, const Wide<T>* bias, int64_t n) {
   return {nullptr, 1, n, n};
 }
 
-// Whether cuBLASLt's GELU is the one asked for. Used where it spares memory most, for bf16; lines
-// must begin on 16 bytes.
-template <class T>
-bool takes_gelu(const Epilogue<T>& e, const T* c, int64_t ldc) {
-  return std::is_same_v<T, bf16> && e.activated != nullptr && e.form == GeluForm::kTanh &&
-         packable<T>(ldc, c, e.activated);
+// What of the epilogue cuBLASLt is asked for beside the bias. Used where it spares memory most, for
+// operands in bf16; its GELU is the one by tanh, and lines must begin on 16 bytes.
+template <class In, class Out>
+Extra extra_of(const Epilogue<Out>& e, const Out* c, int64_t ldc) {
+  if (!std::is_same_v<In, bf16>) return Extra::kNone;
+  if (e.b_sums != nullptr) return std::is_same_v<Out, float> ? Extra::kColumnSums : Extra::kNone;
+  const bool gelu = std::is_same_v<Out, bf16> && e.form == GeluForm::kTanh &&
+                    packable<Out>(ldc, c, e.activated, e.slope_of);
+  if (gelu && e.slope_of != nullptr) return Extra::kGeluSlope;
+  return gelu && e.activated != nullptr ? Extra::kGelu : Extra::kNone;
+}
+
+// Where cuBLASLt finds or puts what an extra is about; sums go behind the operands' copies first.
+template <class Out>
+void* data_of(Extra extra, const Epilogue<Out>& e, Out* c, void* spare) {
+  switch (extra) {
+    case Extra::kGelu:
+      return c;
+    case Extra::kGeluSlope:
+      return const_cast<Out*>(e.slope_of);
+    case Extra::kColumnSums:
+      return spare;
+    default:
+      return nullptr;
+  }
 }
 
 template <class Scale>
@@ -182,6 +207,7 @@ void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const In* a, int64_t lda, 
   if (m == 0 || n == 0) return;
   const bool accumulate = write == GradWrite::kAccumulate;
   Rest<Out> rest{epilogue, false};
+  rest.todo.b_sums = nullptr;
   if (k == 0) {
     rest.clear = !accumulate;
     return finish(on, c, ldc, size, rest);
@@ -195,13 +221,15 @@ void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const In* a, int64_t lda, 
   // It takes a bias of c's type only.
   const Stored<float> long_bias = bias_beside(c, epilogue.bias, n);
   const int64_t bias_bytes = long_bias.data == nullptr ? 0 : long_bias.copied_bytes(precision);
-  const Given given =
-      give(on, stored(ta, a, m, k, lda), stored(tb, b, k, n, ldb), precision, bias_bytes);
+  Extra extra = extra_of<In>(epilogue, c, ldc);
+  const int64_t sum_bytes =
+      extra == Extra::kColumnSums ? n * static_cast<int64_t>(sizeof(Wide<Out>)) : 0;
+  const Given given = give(on, stored(ta, a, m, k, lda), stored(tb, b, k, n, ldb), precision,
+                           std::max(bias_bytes, sum_bytes));
   const void* bias = bias_bytes > 0 ? given.spare : epilogue.bias;
   if (alignment_of({bias}) < kAlign) bias = nullptr;
   const bool whole_bias = (bias == nullptr) == (epilogue.bias == nullptr);
-  void* const before_gelu =
-      !adds && whole_bias && takes_gelu(epilogue, c, ldc) ? static_cast<void*>(c) : nullptr;
+  if (extra == Extra::kGelu && (adds || !whole_bias)) extra = Extra::kNone;
   Product product{ta,
                   tb,
                   size,
@@ -212,7 +240,8 @@ void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const In* a, int64_t lda, 
                   precision,
                   std::is_same_v<Out, bf16>,
                   bias,
-                  before_gelu};
+                  extra,
+                  data_of(extra, epilogue, c, given.spare)};
   const Plan& plan = planner().plan(
       product, {alignment_of({given.b}), alignment_of({given.a}), alignment_of({c, add})});
   if (plan.adds_bias) {
@@ -221,14 +250,20 @@ void gemm(Cuda on, Trans ta, Trans tb, GemmSize size, const In* a, int64_t lda, 
   } else {
     product.bias = nullptr;
   }
-  if (plan.applies_gelu) {
+  if (!plan.does_extra) product.extra = extra = Extra::kNone;
+  if (extra == Extra::kGelu) {
     rest.todo.activated = nullptr;
     add = c = epilogue.activated;
-  } else {
-    product.before_gelu = nullptr;
   }
+  if (extra == Extra::kGeluSlope) rest.todo.slope_of = nullptr;
   multiply<Wide<Out>>(on, product, plan, given, add, adds, c);
   finish(on, c, ldc, size, rest);
+  if (epilogue.b_sums == nullptr) return;
+  if (extra == Extra::kColumnSums) {
+    add_into(on, static_cast<const Wide<Out>*>(given.spare), epilogue.b_sums, n);
+  } else {
+    add_column_sums(on, b, nullptr, 1, {k, n}, epilogue.b_sums);
+  }
 }
 
 template <class In, class Out>
@@ -262,6 +297,7 @@ void strided_gemm(Cuda on, Trans ta, Trans tb, int64_t batch, GemmSize size, Str
                           precision,
                           std::is_same_v<Out, bf16>,
                           nullptr,
+                          Extra::kNone,
                           nullptr,
                           count,
                           given.stride_a,

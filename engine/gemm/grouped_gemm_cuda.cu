@@ -41,6 +41,7 @@ __device__ Destination<Out> destination(const Grouped<In, Out>& call, const Grou
   if (e.bias != nullptr) e.bias += tile.group * call.n + column;
   if (e.residual != nullptr) e.residual += at;
   if (e.activated != nullptr) e.activated += at;
+  if (e.slope_of != nullptr) e.slope_of += at;
   return {call.c + at,     call.n,   static_cast<int>(tile.end - tile.begin),
           call.n - column, call.add, e};
 }
@@ -136,7 +137,7 @@ void grouped_gemm(Cuda on, Trans tb, const int32_t* offset, int64_t groups, Gemm
              call);
     };
     const Epilogue<Out>& e = epilogue;
-    packable<In>(size.n, a, b, c, e.bias, e.residual, e.activated) && size.k % kPack<In> == 0
+    packable<In>(size.n, a, b, c, e.bias, e.residual, e.activated, e.slope_of) && size.k % kPack<In> == 0
         ? run.template operator()<true>()
         : run.template operator()<false>();
   });

@@ -39,6 +39,10 @@ inline void check_lt(cublasStatus_t status, const char* file = __builtin_FILE(),
   }
 }
 
+// What else cuBLASLt does: put gelu (tanh) of the result, which itself goes to extra_data; multiply
+// the result by gelu' (tanh) of what lies there; put b's column sums there, which are of c's type.
+enum class Extra : uint8_t { kNone, kGelu, kGeluSlope, kColumnSums };
+
 // A product as gemm() is called, without its data.
 struct Product {
   Trans ta, tb;
@@ -48,7 +52,8 @@ struct Product {
   Precision precision;  // in bf16 a and b are stored so
   bool c_bf16;          // and c
   const void* bias;     // of c's type, added by cuBLASLt if not null
-  void* before_gelu;    // if not null, what is put is gelu (tanh) of the result, which goes here
+  Extra extra;
+  void* extra_data;
   int64_t batch = 0;    // 0: one product; else strided ones
   int64_t stride_a = 0, stride_b = 0, stride_c = 0;
 
@@ -73,8 +78,10 @@ struct Description {
     set(CUBLASLT_MATMUL_DESC_TRANSA, product.tb == Trans::kNo ? CUBLAS_OP_N : CUBLAS_OP_T);
     set(CUBLASLT_MATMUL_DESC_TRANSB, product.ta == Trans::kNo ? CUBLAS_OP_N : CUBLAS_OP_T);
     if (product.bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
-    if (product.before_gelu != nullptr) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, product.before_gelu);
+    if (product.extra == Extra::kColumnSums) {
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.extra_data);
+    } else if (product.extra != Extra::kNone) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, product.extra_data);
       set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, product.ldc);
     }
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(product));
@@ -101,10 +108,17 @@ struct Description {
     }
   }
   static cublasLtEpilogue_t epilogue_of(const Product& product) {
-    if (product.before_gelu != nullptr) {
-      return product.bias != nullptr ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    const bool bias = product.bias != nullptr;
+    switch (product.extra) {
+      case Extra::kGelu:
+        return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+      case Extra::kGeluSlope:
+        return CUBLASLT_EPILOGUE_DGELU;
+      case Extra::kColumnSums:  // its first operand is our b
+        return CUBLASLT_EPILOGUE_BGRADA;
+      default:
+        return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     }
-    return product.bias != nullptr ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
   }
   template <class Value>
   void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
@@ -137,7 +151,7 @@ struct Alignments {
 
 struct Plan {
   cublasLtMatmulAlgo_t algo;
-  bool adds_bias, applies_gelu;
+  bool adds_bias, does_extra;
 };
 
 // cuBLASLt's handle and the algorithms chosen so far. Used from the thread that launches kernels.
@@ -159,7 +173,7 @@ class Planner {
                   static_cast<int64_t>(product.precision),
                   product.c_bf16,
                   product.bias != nullptr,
-                  product.before_gelu != nullptr,
+                  static_cast<int64_t>(product.extra),
                   static_cast<int64_t>(product.ta),
                   static_cast<int64_t>(product.tb),
                   product.any_rows() ? kPlanRows : size.m,
@@ -188,11 +202,11 @@ class Planner {
     const auto plan_of = [&]() -> std::optional<Plan> {
       const auto algo = first_fit(product, align);
       if (!algo.has_value()) return std::nullopt;
-      return Plan{*algo, product.bias != nullptr, product.before_gelu != nullptr};
+      return Plan{*algo, product.bias != nullptr, product.extra != Extra::kNone};
     };
     auto plan = plan_of();
-    if (!plan.has_value() && product.before_gelu != nullptr) {
-      product.before_gelu = nullptr;
+    if (!plan.has_value() && product.extra != Extra::kNone) {
+      product.extra = Extra::kNone;
       plan = plan_of();
     }
     if (!plan.has_value() && product.bias != nullptr) {

@@ -66,6 +66,11 @@ struct Destination {
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) x.v[e] += other.v[e];
     };
+    if (epilogue.slope_of != nullptr) {
+      const Packed z = Packed::load(epilogue.slope_of + at);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) x.v[e] *= gelu_slope(z.v[e], epilogue.form);
+    }
     if (add) plus(Packed::load(c + at));
     if (epilogue.bias != nullptr) plus(Packed::load(epilogue.bias + column));
     if (epilogue.residual != nullptr) plus(Packed::load(epilogue.residual + at));

@@ -50,9 +50,24 @@ Epilogue<T> epilogue_of(const Tensor& bias, const LinearOptions& options, const 
   return e;
 }
 
+// On a GPU a product multiplies by gelu'(z) on its way to memory: whoever reads y may do it.
+void offer_slope(const Tensor& y, const Tensor& z, const LinearOptions& options, Tape& tape) {
+  if (!options.gelu || y.device() == Device::kCpu) return;
+  tape.offer_slope(y, {z, static_cast<int>(options.form)});
+}
+template <class T>
+Epilogue<T> slope_for(const Tensor& x, Tape& tape) {
+  Epilogue<T> e;
+  if (const Tape::Slope slope = tape.take_slope(x); slope.of.defined()) {
+    e.slope_of = slope.of.data<const T>();
+    e.form = static_cast<GeluForm>(slope.form);
+  }
+  return e;
+}
+
 // dz of dz = dy * gelu'(z), in dy's own memory where that is free.
 Tensor through_gelu(const Tensor& dy, const Tensor& z, const LinearOptions& options, Tape& tape) {
-  if (!options.gelu) return dy;
+  if (!options.gelu || tape.multiplied(dy)) return dy;
   const Tensor dz = tape.scratch_like(dy);
   dispatch_stored(dy, [&]<class T>(auto backend) {
     kernels::gelu_backward(backend, z.data<const T>(), dy.data<const T>(), dz.data<T>(), dy.numel(),
@@ -90,23 +105,30 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
     const Tensor dz = through_gelu(dy, z, saved, tape);
     dispatch_stored(x, [&]<class T>(auto backend) {
       const T* g = dz.data<const T>();
+      Wide<T>* const dbias = bias.defined() && tape.wants_grad(bias)
+                                 ? tape.target_zeroed(bias).template data<Wide<T>>()
+                                 : nullptr;
+      Epilogue<Wide<T>> with_sums;
+      if (x.device() == Device::kCuda) with_sums.b_sums = dbias;
       if (tape.wants_grad(weight)) {
         const GradTarget dw = tape.target(weight);
         kernels::gemm<T>(backend, Trans::kYes, Trans::kNo, {k, n, rows.rows}, x.data<const T>(), k,
-                         g, n, dw.grad.data<Wide<T>>(), n, dw.write, {}, saved.precision);
+                         g, n, dw.grad.data<Wide<T>>(), n, dw.write, with_sums, saved.precision);
       }
-      if (bias.defined() && tape.wants_grad(bias)) {
-        kernels::add_column_sums(backend, g, nullptr, 1, {rows.rows, n},
-                                 tape.target_zeroed(bias).template data<Wide<T>>());
+      if (dbias != nullptr && !(with_sums.b_sums != nullptr && tape.wants_grad(weight))) {
+        kernels::add_column_sums(backend, g, nullptr, 1, {rows.rows, n}, dbias);
       }
       if (tape.wants_grad(x)) {
+        const Epilogue<T> slope = slope_for<T>(x, tape);
         const GradTarget dx = tape.target(x);
         kernels::gemm<T>(backend, Trans::kNo, Trans::kYes, {rows.rows, k, n}, g, n,
-                         w.data<const T>(), n, dx.grad.data<T>(), k, dx.write, {}, saved.precision);
+                         w.data<const T>(), n, dx.grad.data<T>(), k, dx.write, slope,
+                         saved.precision);
       }
     });
     give_residual(residual, dy, tape);
   });
+  offer_slope(y, z, options, *x.tape());
   return y;
 }
 
@@ -153,12 +175,14 @@ Tensor grouped_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                  tape.target_zeroed(bias).template data<Wide<T>>());
       }
       if (tape.wants_grad(x)) {
+        const Epilogue<T> slope = slope_for<T>(x, tape);
         const GradTarget dx = tape.target(x);
         kernels::grouped_gemm<T>(backend, Trans::kYes, offsets, e, {s, k, n}, g, w.data<const T>(),
-                                 dx.grad.data<T>(), dx.write, {}, saved.precision);
+                                 dx.grad.data<T>(), dx.write, slope, saved.precision);
       }
     });
   });
+  offer_slope(y, z, options, *x.tape());
   return y;
 }
 

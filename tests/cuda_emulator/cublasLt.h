@@ -21,12 +21,15 @@ enum cublasComputeType_t {
   CUBLAS_COMPUTE_32F_FAST_TF32 = 77
 };
 enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 };
-// Bits: 4 a bias, 32 GELU by tanh, 128 what GELU is taken of is stored in an auxiliary matrix.
+// Bits: 4 a bias, 32 GELU by tanh, 64 its slope, 128 what GELU or the slope is taken of lies in an
+// auxiliary matrix, 256 sums of a's rows (of op(a), over k) in the place of a bias.
 enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_DEFAULT = 1,
   CUBLASLT_EPILOGUE_BIAS = 4,
   CUBLASLT_EPILOGUE_GELU_AUX = 32 | 128,
-  CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4
+  CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4,
+  CUBLASLT_EPILOGUE_DGELU = 64 | 128,
+  CUBLASLT_EPILOGUE_BGRADA = 256
 };
 enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_TRANSA = 3,
@@ -61,7 +64,7 @@ struct cublasLtMatmulDescOpaque_t {
   cublasOperation_t ta, tb;
   cublasLtEpilogue_t epilogue;
   const void* bias;
-  void* aux;  // of d's type
+  void* aux;  // as bias, of d's type
   int64_t aux_ld;
 };
 struct cublasLtMatrixLayoutOpaque_t {

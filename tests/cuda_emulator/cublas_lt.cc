@@ -38,6 +38,19 @@ float to_tf32(float x) {
 bool applies_gelu(const cublasLtMatmulDescOpaque_t& op) {
   return (op.epilogue & CUBLASLT_EPILOGUE_GELU_AUX) == CUBLASLT_EPILOGUE_GELU_AUX;
 }
+bool applies_slope(const cublasLtMatmulDescOpaque_t& op) {
+  return (op.epilogue & CUBLASLT_EPILOGUE_DGELU) == CUBLASLT_EPILOGUE_DGELU;
+}
+bool sums_rows(const cublasLtMatmulDescOpaque_t& op) {
+  return (op.epilogue & CUBLASLT_EPILOGUE_BGRADA) != 0;
+}
+bool more_than_a_bias(const cublasLtMatmulDescOpaque_t& op) {
+  return applies_gelu(op) || applies_slope(op) || sums_rows(op);
+}
+double gelu_slope(double x) {
+  const double t = std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
+}
 double gelu(double x) {
   return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
 }
@@ -67,6 +80,13 @@ void multiply(const Call& call, int64_t z) {
       a[static_cast<size_t>(p * m + i)] = rounded(element(call.pa, call.a.type, at));
     }
   }
+  if (sums_rows(call.op)) {
+    for (int64_t i = 0; i < m; ++i) {
+      Sum sum = 0;
+      for (int64_t p = 0; p < k; ++p) sum += a[static_cast<size_t>(p * m + i)];
+      put(const_cast<void*>(call.op.bias), call.d.type, i, static_cast<double>(sum));
+    }
+  }
   for (int64_t j = 0; j < n; ++j) {
     std::fill(column.begin(), column.end(), Sum(0));
     for (int64_t p = 0; p < k; ++p) {
@@ -86,23 +106,27 @@ void multiply(const Call& call, int64_t z) {
         put(call.op.aux, call.d.type, i + j * call.op.aux_ld, value);
         value = gelu(value);
       }
+      if (applies_slope(call.op)) {
+        value *= gelu_slope(element(call.op.aux, call.d.type, i + j * call.op.aux_ld));
+      }
       put(call.pd, call.d.type, z * call.d.stride + i + j * call.d.ld, value);
     }
   }
 }
 
-// A bf16 result is for bf16 operands and sums in f32. GELU has no algorithm for fewer than 16 rows:
-// so tests see both what is done with it and without.
+// A bf16 result is for bf16 operands and sums in f32. GELU, its slope and sums of rows have no
+// algorithm for fewer than 16 rows: so tests see both what is done with them and without.
 bool supported(const cublasLtMatmulDescOpaque_t& op, const cublasLtMatrixLayoutOpaque_t& a,
                const cublasLtMatrixLayoutOpaque_t& b, const cublasLtMatrixLayoutOpaque_t& d) {
   const bool small = a.type == CUDA_R_16BF && b.type == CUDA_R_16BF &&
                      op.compute == CUBLAS_COMPUTE_32F && op.scale == CUDA_R_32F;
   if (d.type == CUDA_R_16BF && !small) return false;
-  return !applies_gelu(op) || (d.rows >= 16 && d.batch == 1);
+  return !more_than_a_bias(op) || (d.rows >= 16 && d.batch == 1);
 }
 bool consistent(const Call& call) {
   const int64_t aux_ld = call.op.aux_ld;
-  if (applies_gelu(call.op) &&
+  if (sums_rows(call.op) && call.op.bias == nullptr) return false;
+  if ((applies_gelu(call.op) || applies_slope(call.op)) &&
       (call.op.aux == nullptr || aux_ld % 8 != 0 || aux_ld < static_cast<int64_t>(call.d.rows))) {
     return false;
   }

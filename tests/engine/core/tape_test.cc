@@ -452,3 +452,28 @@ TEST_CASE("tape: a warm step makes no heap allocation" * doctest::skip(!HeapCoun
   const int64_t allocations = heap.count();
   CHECK(allocations == 0);
 }
+
+TEST_CASE("tape: a slope is for the only reader of a gradient that is written whole") {
+  StepArena arena;
+  Tape tape(arena);
+  Leaf leaf(tape);
+  const Tensor y = scale(leaf.x, 2.0), other = scale(leaf.x, 3.0);
+  tape.offer_slope(y, {leaf.x, 7});
+  CHECK_FALSE(tape.take_slope(y).of.defined());  // no reader
+  CHECK_FALSE(tape.multiplied(y));
+  const Tensor sum = add(y, other);
+  CHECK_FALSE(tape.take_slope(other).of.defined());  // not offered
+  CHECK(tape.take_slope(y).form == 7);
+  CHECK(tape.multiplied(y));
+  // Of two readers none gets it, nor one that finds a gradient there.
+  const Tensor twice = scale(leaf.x, 2.0);
+  tape.offer_slope(twice, {leaf.x, 7});
+  (void)add(twice, twice);
+  CHECK_FALSE(tape.take_slope(twice).of.defined());
+  const Tensor written = scale(leaf.x, 2.0);
+  tape.offer_slope(written, {leaf.x, 7});
+  (void)add(written, sum);
+  (void)tape.target(written);
+  CHECK_FALSE(tape.take_slope(written).of.defined());
+  CHECK_FALSE(tape.multiplied(written));
+}
