@@ -64,8 +64,8 @@ PerImage elements(const moe::VmoeConfig& c, const Storage& kept) {
   out.widest_gradient = half * t * (hidden + 4 * d + k * d);
   if (soft) {  // slots and tokens have gradients of their own, and so have both softmaxes
     const bool dense = std::ssize(c.moe_layers) < c.vit.layers;
-    out.widest_gradient = half * (t * (9 * d + (dense ? mlp : 0)) + slots * (2 * d + mlp)) +
-                          t * slots * (3 + copy);
+    out.widest_gradient =
+        half * (t * (9 * d + (dense ? mlp : 0)) + slots * (2 * d + mlp)) + t * slots * (3 + copy);
   }
   return out;
 }

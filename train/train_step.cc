@@ -134,6 +134,10 @@ Tensor TrainStep::shown(const Part& part) {
                         : put(all.rows(part.begin, part.end));
 }
 
+ViewLabels TrainStep::view_labels(const data::Batch& batch) const {
+  return {batch, config_.model.classes, several_, config_.train.loss == "softmax"};
+}
+
 void TrainStep::prepare(const Part& part) {
   input_tape_.clear();
   input_arena_.reset();
@@ -144,9 +148,8 @@ void TrainStep::prepare(const Part& part) {
   const bool replaced = adversary_ != nullptr && !adversary_->keeps_images();
   inputs_.images = noise_ == nullptr && !replaced ? shown(part) : Tensor{};
   inputs_.neighbours = adversary_ != nullptr ? attacked(batch, step, begin, ids) : Tensor{};
-  const ViewLabels labels(batch, config_.model.classes, several_, config_.train.loss == "softmax");
   inputs_.targets = engine::brought_to(
-      input_arena_, mixer_.softens() ? mixer_.targets(host_arena_, labels, begin, end)
+      input_arena_, mixer_.softens() ? mixer_.targets(host_arena_, view_labels(batch), begin, end)
                                      : labels_of(batch).rows(begin, end));
   inputs_.pairs.clear();
   if (objective_.compares_pairs()) {
@@ -158,7 +161,7 @@ void TrainStep::prepare(const Part& part) {
   inputs_.step = engine::upload(input_arena_, {&step, 1});
 }
 
-Tensor TrainStep::compute(const Part& part) {
+void TrainStep::compute(const Part& part) {
   tape_.clear();
   arena_.reset();
   const int64_t views = part.end - part.begin;
@@ -191,7 +194,6 @@ Tensor TrainStep::compute(const Part& part) {
   tape_.backward(loss, seed_gradient_.tensor());
   if (!at_once) best_ = engine::top_k(output_.logits, 1);
   if (whole_) optimizer_.step_there(loss);
-  return loss;
 }
 
 // The weights are updated while the host still knows nothing of the loss.
@@ -210,7 +212,9 @@ void TrainStep::run_whole(const Part& part) {
     return;
   }
   if (recorded_.work == nullptr) {
-    recorded_.work = engine::record_step([&] { compute(part); });
+    if constexpr (engine::kCudaEnabled) {
+      recorded_.work = engine::record_step([&] { compute(part); });
+    }
   } else if (!inputs_.pairs.empty()) {
     numbers_.fixed().prc_pairs = inputs_.pairs[0].count;
   }
@@ -219,19 +223,13 @@ void TrainStep::run_whole(const Part& part) {
 
 void TrainStep::micro_batch(const Part& part) {
   prepare(part);
-  if constexpr (engine::kCudaEnabled) {
-    whole_ ? run_whole(part) : static_cast<void>(compute(part));
-  } else {
-    compute(part);
-  }
+  whole_ ? run_whole(part) : compute(part);
   if (part.end == part.batch.views) {
     if (ahead_ != nullptr) batch_images_.start_next(*ahead_);
     if (next_ != nullptr) batch_images_.start_next(*next_);
   }
   if (model_.params.device() != engine::Device::kCpu) read_numbers(part.step);
-  const ViewLabels labels(part.batch, config_.model.classes, several_,
-                          config_.train.loss == "softmax");
-  count(labels, part.begin);
+  count(view_labels(part.batch), part.begin);
   if (looks_at_pairs_ && config_.data.two_view) {
     add_pairs(match_of(part.batch).rows(part.begin / 2, part.end / 2));
   }
@@ -292,20 +290,24 @@ void TrainStep::update(const data::Batch& batch, int64_t step, int64_t replay) {
 }
 
 const StepResult& TrainStep::run(const data::Batch& batch, int64_t step, data::Loader* ahead) {
-  check(batch.views <= static_cast<int64_t>(sample_ids_.size()), ErrorKind::kInternal,
-        "a batch of ", batch.views, " views for steps of ", sample_ids_.size());
-  images_ = batch_images_.show(batch, config_);
   ahead_ = ahead;
-  if (mixer_.softens()) mixer_.draw(step, batch.views);
-  const int64_t replays = noise_ != nullptr ? config_.adversarial.replays : 1;
-  for (int64_t replay = 0; replay < replays; ++replay) update(batch, step, replay);
-  return result_;
+  next_ = nullptr;
+  return run_batch(batch, step);
 }
 
 const StepResult& TrainStep::run(const data::Batch& batch, int64_t step, const data::Batch& next) {
+  ahead_ = nullptr;
   next_ = &next;
-  run(batch, step);
-  next_ = nullptr;
+  return run_batch(batch, step);
+}
+
+const StepResult& TrainStep::run_batch(const data::Batch& batch, int64_t step) {
+  check(batch.views <= static_cast<int64_t>(sample_ids_.size()), ErrorKind::kInternal,
+        "a batch of ", batch.views, " views for steps of ", sample_ids_.size());
+  images_ = batch_images_.show(batch, config_);
+  if (mixer_.softens()) mixer_.draw(step, batch.views);
+  const int64_t replays = noise_ != nullptr ? config_.adversarial.replays : 1;
+  for (int64_t replay = 0; replay < replays; ++replay) update(batch, step, replay);
   return result_;
 }
 

@@ -84,6 +84,7 @@ class TrainStep {
   bool replaying() const { return recorded_.work != nullptr; }
 
  private:
+  const StepResult& run_batch(const data::Batch& batch, int64_t step);
   void update(const data::Batch& batch, int64_t step, int64_t replay);
   // Images [begin, end) of the batch, in one pass.
   struct Part {
@@ -104,8 +105,9 @@ class TrainStep {
   };
   void micro_batch(const Part& part);
   void prepare(const Part& part);
+  ViewLabels view_labels(const data::Batch& batch) const;
   // From inputs_ to the gradients, and of a whole step to the weights.
-  engine::Tensor compute(const Part& part);
+  void compute(const Part& part);
   void run_whole(const Part& part);
   // Images as the model is to see them first, of the kinds that change nothing on the way.
   engine::Tensor shown(const Part& part);

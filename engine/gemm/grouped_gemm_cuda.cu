@@ -137,7 +137,8 @@ void grouped_gemm(Cuda on, Trans tb, const int32_t* offset, int64_t groups, Gemm
              call);
     };
     const Epilogue<Out>& e = epilogue;
-    packable<In>(size.n, a, b, c, e.bias, e.residual, e.activated, e.slope_of) && size.k % kPack<In> == 0
+    packable<In>(size.n, a, b, c, e.bias, e.residual, e.activated, e.slope_of) &&
+            size.k % kPack<In> == 0
         ? run.template operator()<true>()
         : run.template operator()<false>();
   });

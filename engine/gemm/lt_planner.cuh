@@ -54,7 +54,7 @@ struct Product {
   const void* bias;     // of c's type, added by cuBLASLt if not null
   Extra extra;
   void* extra_data;
-  int64_t batch = 0;    // 0: one product; else strided ones
+  int64_t batch = 0;  // 0: one product; else strided ones
   int64_t stride_a = 0, stride_b = 0, stride_c = 0;
 
   // Whether any number of rows must give the same bits.

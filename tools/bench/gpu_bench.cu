@@ -8,13 +8,16 @@
 #include "engine/core/buffer.h"
 #include "engine/core/cuda_check.h"
 #include "engine/gemm/gemm.h"
+#include "engine/gemm/grouped_loop.h"
+#include "engine/ops/cast_kernels.h"
 #include "engine/ops/layer_norm_kernels.h"
 #include "engine/ops/softmax_kernels.h"
 
 // Times the device kernels one by one; built and run by tools/gpu_check.sh, after the tests.
 //
 //   the largest rate of products in bf16 and tf32,
-//   gemm f32 no/no 4096x4096x4096, softmax and layer_norm (65536, 1024) forward and backward
+//   gemm f32 no/no 4096x4096x4096, softmax and layer_norm (65536, 1024) forward and backward,
+//   the experts' first layer of V-MoE-S/32 at 512 pairs in bf16, beside one product an expert
 namespace {
 
 using engine::Buffer;
@@ -147,12 +150,77 @@ void bench_rows() {
               }));
 }
 
+Buffer in_bf16(const Buffer& x) {
+  Buffer out(x.tensor().shape(), Dtype::kBF16, Device::kCuda);
+  put_cast(engine::cuda_backend(), x.data<const float>(), out.data<engine::bf16>(),
+           x.tensor().numel(), GradWrite::kOverwrite);
+  return out;
+}
+
+// Our grouped products, which read the offsets on the device, beside the reference form.
+void bench_grouped() {
+  using engine::bf16;
+  constexpr int64_t kGroups = 8, kRows = 102'400, kIn = 512, kOut = 2048;
+  constexpr auto kPrecision = engine::Precision::kBf16;
+  const Buffer x = in_bf16(random_matrix(kRows, kIn)),
+               w = in_bf16(random_matrix(kGroups * kIn, kOut)),
+               y = in_bf16(random_matrix(kRows, kOut)), dx = in_bf16(random_matrix(kRows, kIn)),
+               dw = random_matrix(kGroups * kIn, kOut);
+  const auto *in = x.data<const bf16>(), *weight = w.data<const bf16>();
+  auto* const out = y.data<bf16>();
+  for (const bool even : {true, false}) {
+    std::vector<int32_t> host(kGroups + 1);
+    for (int64_t g = 0; g <= kGroups; ++g) {  // skewed: half of the rows, half of the rest, ...
+      host[static_cast<size_t>(g)] =
+          static_cast<int32_t>(even || g == kGroups ? kRows * g / kGroups : kRows - (kRows >> g));
+    }
+    Buffer at({kGroups + 1}, Dtype::kI32, Device::kCuda);
+    engine::device_copy(Device::kCuda, at.tensor().raw(), Device::kCpu, host.data(),
+                        at.tensor().bytes());
+    const auto* offset = at.data<const int32_t>();
+    const auto report = [&](const char* name, double ours, double loop) {
+      const double flops = 2.0 * kRows * kIn * kOut;
+      std::printf("experts %-10s %-6s %8.3f ms %7.1f Tflop/s, as a loop %8.3f ms, ratio %.2f\n",
+                  name, even ? "even" : "skewed", ours, flops / ours / 1e9, loop, ours / loop);
+    };
+    report("forward", time_ms([&](engine::Cuda on) {
+             grouped_gemm<bf16>(on, Trans::kNo, offset, kGroups, {kRows, kOut, kIn}, in, weight,
+                                out, GradWrite::kOverwrite, {}, kPrecision);
+           }),
+           time_ms([&](engine::Cuda on) {
+             grouped_gemm_loop<bf16>(on, Trans::kNo, host.data(), kGroups, {kRows, kOut, kIn}, in,
+                                     weight, out, GradWrite::kOverwrite, {}, kPrecision);
+           }));
+    report("dx", time_ms([&](engine::Cuda on) {
+             grouped_gemm<bf16>(on, Trans::kYes, offset, kGroups, {kRows, kIn, kOut},
+                                y.data<const bf16>(), weight, dx.data<bf16>(),
+                                GradWrite::kOverwrite, {}, kPrecision);
+           }),
+           time_ms([&](engine::Cuda on) {
+             grouped_gemm_loop<bf16>(on, Trans::kYes, host.data(), kGroups, {kRows, kIn, kOut},
+                                     y.data<const bf16>(), weight, dx.data<bf16>(),
+                                     GradWrite::kOverwrite, {}, kPrecision);
+           }));
+    report("dw", time_ms([&](engine::Cuda on) {
+             grouped_gemm_transposed<bf16>(on, offset, kGroups, {kIn, kOut, kRows}, in,
+                                           y.data<const bf16>(), dw.data<float>(),
+                                           GradWrite::kOverwrite, kPrecision);
+           }),
+           time_ms([&](engine::Cuda on) {
+             grouped_gemm_transposed_loop<bf16>(on, host.data(), kGroups, {kIn, kOut, kRows}, in,
+                                                y.data<const bf16>(), dw.data<float>(),
+                                                GradWrite::kOverwrite, kPrecision);
+           }));
+  }
+}
+
 }  // namespace
 
 int main() try {
   bench_peak();
   bench_gemm();
   bench_rows();
+  bench_grouped();
   return 0;
 } catch (const engine::Error& error) {
   std::fprintf(stderr, "gpu_bench: %s\n", error.what());

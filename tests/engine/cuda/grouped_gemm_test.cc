@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/gemm/gemm.h"
+#include "engine/gemm/grouped_loop.h"
 #include "tests/support/devices.h"
 
 using namespace engine;
@@ -20,6 +21,7 @@ struct Case {
   bool bias = false, residual = false, activated = false, accumulate = false;
   GeluForm form = GeluForm::kTanh;
   Precision precision = Precision::kF32;
+  bool loop = false;  // the reference form, on CUDA
 };
 
 // Whole tiles of 64 and 128 rows, fewer and more, groups without rows at either end.
@@ -64,10 +66,17 @@ Outputs<T> run(Device device, const Inputs<T>& in, const Case& what) {
   if (what.residual) e.residual = residual.data<const T>();
   if (what.activated) e.activated = activated.data<T>();
   e.form = what.form;
-  on_device(device, [&](auto backend) {
+  const GradWrite write = what.accumulate ? GradWrite::kAccumulate : GradWrite::kOverwrite;
+  on_device(device, [&]<class On>(On backend) {
+    if constexpr (std::is_same_v<On, Cuda>) {
+      if (what.loop) {
+        return kernels::grouped_gemm_loop<T>(backend, what.tb, in.offset.data(), in.groups(),
+                                             in.size, a.data<const T>(), b.data<const T>(),
+                                             c.data<T>(), write, e, what.precision);
+      }
+    }
     kernels::grouped_gemm<T>(backend, what.tb, offset.data<const int32_t>(), in.groups(), in.size,
-                             a.data<const T>(), b.data<const T>(), c.data<T>(),
-                             what.accumulate ? GradWrite::kAccumulate : GradWrite::kOverwrite, e,
+                             a.data<const T>(), b.data<const T>(), c.data<T>(), write, e,
                              what.precision);
   });
   return {download<T>(c), download<T>(activated)};
@@ -75,12 +84,19 @@ Outputs<T> run(Device device, const Inputs<T>& in, const Case& what) {
 
 template <class T>
 std::vector<T> run_transposed(Device device, const Inputs<T>& in, GradWrite write,
-                              Precision precision) {
+                              Precision precision, bool loop = false) {
   // a (rows, m), "b" of c's shape is given as residual (rows, n)
   const int64_t rows = in.size.m, n = in.size.n, m = in.size.k;
   const Buffer a = upload(in.a, device), b = upload(in.residual, device), c = upload(in.b, device),
                offset = upload(in.offset, device);
-  on_device(device, [&](auto backend) {
+  on_device(device, [&]<class On>(On backend) {
+    if constexpr (std::is_same_v<On, Cuda>) {
+      if (loop) {
+        return kernels::grouped_gemm_transposed_loop<T>(
+            backend, in.offset.data(), in.groups(), {m, n, rows}, a.data<const T>(),
+            b.data<const T>(), c.data<T>(), write, precision);
+      }
+    }
     kernels::grouped_gemm_transposed<T>(backend, offset.data<const int32_t>(), in.groups(),
                                         {m, n, rows}, a.data<const T>(), b.data<const T>(),
                                         c.data<T>(), write, precision);
@@ -216,8 +232,39 @@ void check_rows(Precision precision) {
   }
 }
 
+// Against one product a group by cuBLASLt, of the same rounded operands. tf32 is looser: which way
+// operands are rounded to it is the library's.
+template <class T>
+void check_against_loop(Precision precision) {
+  for (const Offset& offset : kOffsets) {
+    for (const auto& each : {std::pair{20, 24}, {65, 33}}) {
+      const Inputs<T> in(offset, std::get<0>(each), std::get<1>(each));
+      for (const Trans tb : {Trans::kNo, Trans::kYes}) {
+        Case what{.tb = tb, .bias = true, .activated = true, .precision = precision};
+        what.accumulate = tb == Trans::kYes;
+        const auto got = run(Device::kCuda, in, what);
+        what.loop = true;
+        const auto want = run(Device::kCuda, in, what);
+        CHECK(worst_error(got.c, wide(want.c)) < bound<T>(precision));
+        CHECK(worst_error(got.activated, wide(want.activated)) < bound<T>(precision));
+      }
+      for (const GradWrite write : {GradWrite::kOverwrite, GradWrite::kAccumulate}) {
+        const auto want = run_transposed(Device::kCuda, in, write, precision, /*loop=*/true);
+        const auto got = run_transposed(Device::kCuda, in, write, precision);
+        CHECK(worst_error(got, wide(want)) < bound<T>(precision));
+      }
+    }
+  }
+}
+
 }  // namespace
 
+TEST_CASE("cuda: grouped products as a loop over products" * doctest::skip(!cuda_available())) {
+  check_against_loop<float>(Precision::kF32);
+  check_against_loop<double>(Precision::kF32);
+  check_against_loop<float>(Precision::kBf16);
+  check_against_loop<float>(Precision::kTf32);
+}
 TEST_CASE("cuda: grouped products f32" * doctest::skip(!cuda_available())) {
   check_all<float>(Precision::kF32);
 }
