@@ -12,6 +12,7 @@
 #include "engine/ops/softmax.h"
 #include "engine/ops/softmax_kernels.h"
 #include "tests/support/devices.h"
+#include "tests/support/sanitized.h"
 
 using namespace engine;
 using namespace engine::test;
@@ -180,9 +181,17 @@ NormReference norm_reference(const std::vector<T>& x, const std::vector<T>& scal
   return out;
 }
 
+// With sanitizers the emulator takes minutes for the largest: there one is enough, in one type.
+template <class T>
+bool left_out(RowsCols size) {
+  if (!kSanitized || size.numel() <= 10'000) return false;
+  return std::is_same_v<T, double> || size.cols == 16384 || size.cols == 16385;
+}
+
 template <class T>
 void check_layer_norm(Device device) {
   for (const RowsCols size : kSizes) {
+    if (left_out<T>(size)) continue;
     CAPTURE(size.rows);
     CAPTURE(size.cols);
     auto x = test_values<T>(6, size.numel(), 3);
@@ -258,6 +267,7 @@ TapeResult run_tape(Device device, const Shape& shape) {
 template <class T>
 void check_tape(Device device) {
   for (const Shape& shape : {Shape{2, 3, 10}, Shape{5, 65, 192}, Shape{3, 1000}, Shape{2, 4097}}) {
+    if (left_out<T>({shape.numel() / shape[-1], shape[-1]})) continue;
     CAPTURE(shape);
     const TapeResult want = run_tape<T>(Device::kCpu, shape), got = run_tape<T>(device, shape);
     const double bound = std::is_same_v<T, float> ? 2e-4 : 1e-11;  // two layer norms of small rows

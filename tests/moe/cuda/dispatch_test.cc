@@ -7,6 +7,7 @@
 #include "engine/ops/top_k.h"
 #include "moe/moe_layer.h"
 #include "tests/support/parity.h"
+#include "tests/support/sanitized.h"
 
 using namespace engine;
 using namespace engine::test;
@@ -115,10 +116,11 @@ TEST_CASE("cuda: plans with a capacity as on the CPU" * doctest::skip(!cuda_avai
       for (const int64_t capacity : {int64_t{1}, tokens / 3 + 1, tokens - 1, tokens + 2}) {
         if (capacity < 1) continue;
         for (const double steps : {1., 6., 1e5}) {
+          if (kSanitized && steps == 6) continue;
           const Case c{groups, tokens, experts, named, std::min(capacity, all ? tokens : capacity),
                        rule};
           check_plan<float>(c, steps);
-          check_plan<double>(c, steps);
+          if (!kSanitized) check_plan<double>(c, steps);
         }
       }
     }
