@@ -59,7 +59,7 @@ TEST_CASE("doctor: rates of the machine and a forecast, as text and as JSON") {
     CHECK(gpu["memory_bytes"].get<double>() > 0);
     CHECK(contains(text.out, "compute capability " + gpu["compute_capability"].get<std::string>()));
     CHECK(contains(text.out, "this build has code for it") ==
-          (gpu["has_code"].get<bool>() && gpu["trouble"] == ""));
+          (gpu["has_code"].get<bool>() && gpu["trouble"].get<std::string>().empty()));
   }
   // The file for the disk is gone.
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);

@@ -5,7 +5,6 @@
 
 using namespace engine;
 using namespace engine::test;
-using kernels::Strided;
 using kernels::Trans;
 
 namespace {

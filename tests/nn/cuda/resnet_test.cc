@@ -51,7 +51,7 @@ Result run_on(Device device, const nn::ResnetConfig& config, nn::Mode mode) {
   nn::Resnet model(config);
   ParamStore start, store;
   nn::Binder(start, /*seed=*/1, /*with_grads=*/false).bind(model, Dtype::kF64);
-  Placer(store, device, model);
+  const Placer placer(store, device, model);
   engine::device_copy(device, store.slab(Slab::kValue).raw(), Device::kCpu,
                       start.slab(Slab::kValue).raw(), start.slab(Slab::kValue).bytes());
   const Buffer images =
