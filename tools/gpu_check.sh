@@ -41,7 +41,7 @@ deps=${ROBUSTMOE_DEPS:-.deps}
 [[ $deps == /* ]] || deps=$PWD/$deps
 build=build/gpu_check
 program=$build/robustmoe
-suites=(engine nn moe train)
+suites=(engine nn moe train tools)
 
 collect_deps() {
   local from=/usr/include name libz
